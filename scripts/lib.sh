@@ -249,6 +249,6 @@ source_key() {
 
 # source_tree linux|qemu: makes sure that the unfolded tree exists and is current, and prints its path.
 source_tree() {
-	"$root/scripts/tree" "$1" >&2
+	"$root/scripts/tree" --keep "$1" >&2
 	printf '%s\n' "$build/$1"
 }
