@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * With EL3 (-M secure=on): MDCR_EL3.NSPB and EnPMSN, SCR_EL3.FGTEn, PMBIDR.P
+ * and profiling in both Security states (Arm ARM D24.7, D17.4, D17.7.5).
+ *
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ */
+#include "speregs.h"
+#include "decode.h"
+
+#define NSPB(x)		((u64)(x) << 12)
+#define ENPMSN		BIT(36)
+#define ENPMS3		BIT(42)
+
+#define MAX_RECS	1024
+static struct record recs[MAX_RECS];
+static u64 fn_mdcr;
+
+static u64 set_mdcr_el3(u64 v)
+{
+	write_mdcr_el3(v);
+	isb();
+	return 0;
+}
+
+static void mdcr_el3(u64 v)
+{
+	call_el3(set_mdcr_el3, v | (fn_mdcr & ~(NSPB(3) | ENPMSN | ENPMS3)));
+}
+
+static u64 get_mdcr_el3(u64 v)
+{
+	(void)v;
+	return read_mdcr_el3();
+}
+
+static u64 scr_bits(u64 clear)
+{
+	write_scr_el3(read_scr_el3() & ~clear);
+	isb();
+	return 0;
+}
+
+static u64 scr_set(u64 set)
+{
+	write_scr_el3(read_scr_el3() | set);
+	isb();
+	return 0;
+}
+
+/* One access: Non-secure EL1 or EL2, or Secure EL1 (el = -1) */
+static int access(int el, const struct spe_reg *r, int read)
+{
+	expect_exceptions();
+	if (el < 0)
+		run_secure(1, read ? r->rd : r->wr, 0);
+	else
+		run_at(el, read ? r->rd : r->wr, 0);
+	return stop_expecting();
+}
+
+static void check_nspb(void)
+{
+	/* Which Security state may access: bit 0 of NSPB clear, none */
+	static const struct {
+		int nspb, ns, s;
+	} rows[] = {
+		{ 0, 0, 0 }, { 1, 0, 1 }, { 2, 0, 0 }, { 3, 1, 0 },
+	};
+	static const int els[] = { 2, 1, -1 };
+	unsigned int i, e;
+	int k, read;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		for (e = 0; e < ARRAY_SIZE(els); e++)
+			for (k = 0; k <= R_PMSCR_EL2; k++) {
+				const struct spe_reg *r = &spe_regs[k];
+				int want = !(els[e] < 0 ? rows[i].s : rows[i].ns);
+				int good = 1;
+
+				/*
+				 * PMSCR_EL2 at EL1 is UNDEFINED anyway;
+				 * PMSDSFR_EL1 has FGT2, which is not there.
+				 */
+				if ((k == R_PMSCR_EL2 && els[e] != 2) ||
+				    !reg_exists(r) || k == R_PMSDSFR)
+					continue;
+				if (k == R_PMBIDR)
+					want = 0;
+				mdcr_el3(NSPB(rows[i].nspb) | ENPMSN | ENPMS3);
+				for (read = r->ro; read < 2; read++) {
+					int got = access(els[e], r, read);
+
+					good &= got == want &&
+						(!want || (exc.el == 3 &&
+						 exc.esr == sysreg_esr(r, read)));
+				}
+				ok(good, "NSPB=0b%d%d: %s at %s %s",
+				   rows[i].nspb >> 1, rows[i].nspb & 1, r->name,
+				   els[e] == 2 ? "Non-secure EL2" :
+				   els[e] == 1 ? "Non-secure EL1" : "Secure EL1",
+				   want ? "traps to EL3" : "is accessible");
+				if (!good)
+					print("# EL%d ESR %#lx\n", exc.el, exc.esr);
+			}
+	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+}
+
+static u64 rd_pmbidr(u64 x)
+{
+	(void)x;
+	return read_pmbidr();
+}
+
+static void check_p(void)
+{
+	int nspb;
+
+	for (nspb = 0; nspb < 4; nspb++) {
+		int owner_ns = nspb >> 1;
+
+		mdcr_el3(NSPB(nspb) | ENPMSN | ENPMS3);
+		is(!!(call_el3(rd_pmbidr, 0) & PMBIDR_P), 0,
+		   "NSPB=0b%d%d: PMBIDR_EL1.P is 0 at EL3", nspb >> 1, nspb & 1);
+		is(!!(read_pmbidr() & PMBIDR_P), !owner_ns,
+		   "NSPB=0b%d%d: PMBIDR_EL1.P at Non-secure EL2", nspb >> 1, nspb & 1);
+		is(!!(run_at(1, rd_pmbidr, 0) & PMBIDR_P), !owner_ns,
+		   "NSPB=0b%d%d: PMBIDR_EL1.P at Non-secure EL1", nspb >> 1, nspb & 1);
+		is(!!(run_secure(1, rd_pmbidr, 0) & PMBIDR_P), owner_ns,
+		   "NSPB=0b%d%d: PMBIDR_EL1.P at Secure EL1", nspb >> 1, nspb & 1);
+	}
+	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+}
+
+static void check_enpmsn(void)
+{
+	const struct spe_reg *r = &spe_regs[R_PMSNEVFR];
+	int el, read;
+
+	if (!reg_exists(r))
+		return;
+	mdcr_el3(NSPB(3) | ENPMS3);
+	for (el = 1; el <= 2; el++)
+		for (read = 0; read < 2; read++)
+			ok(access(el, r, read) && exc.el == 3 &&
+			   exc.esr == sysreg_esr(r, read),
+			   "EnPMSN=0: EL%d %s of PMSNEVFR_EL1 traps to EL3", el,
+			   read ? "read" : "write");
+	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+	for (el = 1; el <= 2; el++)
+		is(access(el, r, 1), 0, "EnPMSN=1: PMSNEVFR_EL1 is accessible at EL%d", el);
+}
+
+static void check_fgten(void)
+{
+	const struct spe_reg *r = &spe_regs[R_PMBIDR];
+
+	if (!FIELD(read_id_aa64mmfr0(), 59, 56))
+		return;
+	write_hdfgrtr_el2(read_hdfgrtr_el2() | BIT(63));
+	isb();
+	ok(access(1, r, 1) && exc.el == 2, "FGTEn=1: HDFGRTR_EL2.PMBIDR_EL1 traps");
+	call_el3(scr_bits, BIT(27));
+	is(access(1, r, 1), 0, "FGTEn=0: HDFGRTR_EL2 does not trap");
+	call_el3(scr_set, BIT(27));
+	write_hdfgrtr_el2(read_hdfgrtr_el2() & ~BIT(63));
+	isb();
+}
+
+/* Sampling in each Security state, for each owner */
+static void check_sampling(void)
+{
+	int nspb, secure, k;
+
+	for (nspb = 0; nspb < 4; nspb++)
+		for (secure = 0; secure < 2; secure++) {
+			int want = (nspb >> 1) == !secure, n, in = 0, bad = 0;
+			struct session s = {
+				.owner = 1, .pmscr_el1 = PMSCR_E1SPE,
+				.pmbptr = BUF, .limit = BUF + 0x10000,
+				.pmsicr = 100,
+			};
+
+			mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+			spe_start(&s);
+			mdcr_el3(NSPB(nspb) | ENPMSN | ENPMS3);
+			if (secure)
+				run_secure(1, wl_spin, 2000);
+			else
+				run_at(1, wl_spin, 2000);
+			/* drain in the owning state: EL3 does it for both */
+			psb_csync();
+			dsb_nsh();
+			isb();
+			mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+			spe_stop(&s);
+			n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+			for (k = 0; k < n; k++)
+				if (ADDR(recs[k].addr[A_PC]) == (u64)wl_spin_loop ||
+				    ADDR(recs[k].addr[A_PC]) == (u64)wl_spin_loop + 4) {
+					in++;
+					bad += ADDR_NS(recs[k].addr[A_PC]) != !secure ||
+					       ADDR_EL(recs[k].addr[A_PC]) != 1;
+				}
+			ok(want ? in > 10 && !bad : !n && s.end_pmsicr == 100,
+			   "NSPB=0b%d%d: %s EL1 is sampled: %s", nspb >> 1, nspb & 1,
+			   secure ? "Secure" : "Non-secure",
+			   want ? secure ? "yes, with NS=0" : "yes, with NS=1" : "no");
+			if (want ? !in || bad : n)
+				print("# %d records, %d in the loop, %d wrong, PMBSR %#lx PMSICR %#lx\n",
+				      n, in, bad, s.end_pmbsr, s.end_pmsicr);
+		}
+}
+
+/* EL3 is never sampled. */
+static void check_el3_off(void)
+{
+	struct session s = {
+		.owner = 2, .pmscr_el1 = 3, .pmscr_el2 = 3,
+		.pmbptr = BUF, .limit = BUF + 0x10000,
+	};
+	int n, i, in = 0;
+
+	spe_start(&s);
+	call_el3(wl_mix, 2000);
+	spe_stop(&s);
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	for (i = 0; i < n; i++)
+		in += (ADDR(recs[i].addr[A_PC]) >= (u64)wl_mix_start &&
+		       ADDR(recs[i].addr[A_PC]) < (u64)wl_mix_end) ||
+		      ADDR_EL(recs[i].addr[A_PC]) == 3;
+	ok(n >= 0 && !in, "EL3 is never sampled");
+}
+
+void test_main(void)
+{
+	if (!ok(has_el3(), "EL3 is implemented"))
+		return;
+	fn_mdcr = call_el3(get_mdcr_el3, 0);
+	write_pmscr_el1(0);
+	write_pmscr_el2(0);
+	write_pmbsr(0);
+	write_mdcr_el2(read_mdcr_el2() | MDCR_E2PB(3));
+	if (FIELD(read_id_aa64mmfr0(), 59, 56)) {
+		write_hdfgrtr_el2(BIT(62));
+		write_hdfgwtr_el2(BIT(62));
+	}
+	isb();
+	check_nspb();
+	check_p();
+	check_enpmsn();
+	check_fgten();
+	check_sampling();
+	check_el3_off();
+}

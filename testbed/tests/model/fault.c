@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Faults of writes to the profiling buffer: each status at each level of both
+ * stages, for each owning regime; what PMBSR_EL1 and PMBPTR_EL1 say and what
+ * stays as it was; hardware management of Access flag and dirty state
+ * (Arm ARM D17.7.1, D17.7.3, D17.8.3, D17.8.4).
+ *
+ * EL1 is sampled. The buffer is reached through WINDOW, whose descriptors the
+ * rows damage.
+ *
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ */
+#include "decode.h"
+
+#define MAX_RECS	1024
+static struct record recs[MAX_RECS];
+
+/* Offset of the buffer in WINDOW, which maps to RAM one to one */
+#define OFF		(BUF - RAM)
+#define VA		(WINDOW + OFF)
+#define LOOPS		(257 * 4)
+
+enum regime { EL10, EL10_S2, EL2_NVHE, EL20 };
+static const char *const regime_name[] = {
+	"EL1&0", "EL1&0 with stage 2", "EL2", "EL2&0",
+};
+
+static enum regime regime;
+
+static u64 *root(void)
+{
+	return regime <= EL10_S2 ? el1_root : el2_root;
+}
+
+static u64 ipa_window(void)
+{
+	return s2_start_level ? 0x4000000000UL : 0x8000000000UL;
+}
+
+/* Forget both windows and their tables. */
+static void unmap_windows(void)
+{
+	static u32 mark;
+
+	el1_root[WINDOW >> 39 & 511] = 0;
+	el2_root[WINDOW >> 39 & 511] = 0;
+	s2_root[ipa_window() >> (s2_start_level ? 30 : 39) & 511] = 0;
+	if (mark)
+		pool_release(mark);
+	mark = pool_mark();
+}
+
+/* Map WINDOW afresh, at a level, to RAM. */
+static void map_window(int level)
+{
+	u64 size = level == 1 ? 0x40000000UL : 0x4000000UL;
+
+	/* level 3 for a few pages around the buffer only */
+	unmap_windows();
+	if (level == 3)
+		map(root(), 0, VA, BUF, 16 * PAGE_SIZE, 3, PTE_RW);
+	else
+		map(root(), 0, WINDOW, RAM, size, level, PTE_RW);
+}
+
+/* Stage 1 to the IPA window with pages, stage 2 from there at a level. */
+static void map_window_s2(int level)
+{
+	u64 ipa = ipa_window();
+
+	unmap_windows();
+	map(el1_root, 0, VA, ipa + OFF, 16 * PAGE_SIZE, 3, PTE_RW);
+	if (level == 3)
+		map(s2_root, s2_start_level, ipa + OFF, BUF, 16 * PAGE_SIZE, 3, S2_RW);
+	else
+		map(s2_root, s2_start_level, ipa, RAM,
+		    level == 1 ? 0x40000000UL : 0x4000000UL, level, S2_RW);
+}
+
+static void set_regime(enum regime r)
+{
+	regime = r;
+	set_vhe(r == EL20, 0);
+	set_stage2(r == EL10_S2);
+}
+
+static void leave_regime(void)
+{
+	set_stage2(0);
+	set_vhe(0, 0);
+	write_sctlr_el1(read_sctlr_el1());
+	regime = EL10;
+}
+
+static struct session plain(void)
+{
+	struct session s = {
+		.owner = regime <= EL10_S2 ? 1 : 2, .pmscr_el1 = PMSCR_E1SPE,
+		.pmbptr = VA, .limit = VA + 0x4000,
+	};
+
+	return s;
+}
+
+/* Output address size of the regime: 36 bits, or what the CPU has. */
+static void small_oa(int on)
+{
+	u64 ps = on ? 1 : pa_range;
+	u64 tcr;
+
+	if (regime <= EL10_S2) {
+		tcr = read_tcr_el1() & ~(7UL << 32);
+		write_tcr_el1(tcr | ps << 32);
+	} else {
+		int shift = regime == EL20 ? 32 : 16;
+
+		tcr = read_tcr_el2() & ~(7UL << shift);
+		write_tcr_el2(tcr | ps << shift);
+	}
+	isb();
+}
+
+static void small_pa_s2(int on)
+{
+	write_vtcr_el2((read_vtcr_el2() & ~(7UL << 16)) |
+		       (u64)(on ? 1 : pa_range) << 16);
+	isb();
+}
+
+#define BIG	BIT(40)		/* beyond 36 bits */
+
+enum damage { INVALID, ADDRSIZE, NOAF, READONLY, TABLE_NOWHERE };
+
+static const struct row {
+	const char *name;
+	enum damage damage;
+	int level;		/* of the descriptor that is damaged */
+	u64 fsc;
+} rows[] = {
+	{ "translation, level 0", INVALID, 0, 0x04 },
+	{ "translation, level 1", INVALID, 1, 0x05 },
+	{ "translation, level 2", INVALID, 2, 0x06 },
+	{ "translation, level 3", INVALID, 3, 0x07 },
+	{ "address size, level 0", ADDRSIZE, 0, 0x00 },
+	{ "address size, level 1", ADDRSIZE, 1, 0x01 },
+	{ "address size, level 2", ADDRSIZE, 2, 0x02 },
+	{ "address size, level 3", ADDRSIZE, 3, 0x03 },
+	{ "Access flag, level 1", NOAF, 1, 0x09 },
+	{ "Access flag, level 2", NOAF, 2, 0x0a },
+	{ "Access flag, level 3", NOAF, 3, 0x0b },
+	{ "permission, level 1", READONLY, 1, 0x0d },
+	{ "permission, level 2", READONLY, 2, 0x0e },
+	{ "permission, level 3", READONLY, 3, 0x0f },
+	{ "External abort on walk, level 1", TABLE_NOWHERE, 0, 0x15 },
+	{ "External abort on walk, level 2", TABLE_NOWHERE, 1, 0x16 },
+	{ "External abort on walk, level 3", TABLE_NOWHERE, 2, 0x17 },
+};
+
+static void do_damage(const struct row *r, u64 *e, int s2)
+{
+	switch (r->damage) {
+	case INVALID:
+		*e &= ~PTE_VALID;
+		break;
+	case ADDRSIZE:
+		*e |= BIG;
+		break;
+	case NOAF:
+		*e &= ~PTE_AF;
+		break;
+	case READONLY:
+		*e = s2 ? *e & ~S2_WRITE : *e | PTE_RO;
+		break;
+	case TABLE_NOWHERE:
+		*e = (*e & ~PTE_ADDR) | NOWHERE;
+		break;
+	}
+	tlbi_all();
+}
+
+/* A fault at the start of a record: what must hold for all of them. */
+static void expect_fault(struct session *s, u64 ec, u64 fsc, const char *name)
+{
+	/* EC and MSS are replaced; EA and COLL kept, and DL, as none was cut */
+	static const u64 before[] = {
+		0, PMBSR_COLL | 0x1UL << 26 | 0x3f, PMBSR_EA | PMBSR_COLL,
+	};
+	static unsigned int turn;
+	u64 b = before[turn++ % ARRAY_SIZE(before)];
+	u64 keep = b & (PMBSR_COLL | PMBSR_EA);
+	u64 mask = ~0UL;
+	u64 far1 = 0x1111000011110000UL, far2 = 0x2222000022220000UL;
+	u64 esr1;
+
+	/* whether an External abort on a walk sets EA is not defined */
+	if (fsc >= 0x14 && fsc <= 0x17)
+		mask &= ~PMBSR_EA;
+	s->pmbsr = b;
+	buf_paint(BUF, 0x10000);
+	write_far_el2(far2);
+	write_hpfar_el2(0x12340);
+	if (regime != EL20) {
+		write_far_el1(far1);
+		write_esr_el1(0x56);
+	}
+	spe_run(s, 1, wl_spin, LOOPS);
+	esr1 = regime != EL20 ? read_esr_el1() : 0x56;
+	is_masked(s->end_pmbsr, PMBSR_ABORT(ec, fsc) | keep, mask,
+		  "%s: %s: PMBSR_EL1, EA and COLL kept", regime_name[regime], name);
+	is(s->end_pmbptr, s->pmbptr, "%s: %s: PMBPTR_EL1 is the faulting VA",
+	   regime_name[regime], name);
+	is(buf_dirty(BUF, 0x10000), BUF + 0x10000, "%s: %s: nothing is written",
+	   regime_name[regime], name);
+	ok(read_far_el2() == far2 && esr1 == 0x56 &&
+	   (read_hpfar_el2() & 0xfffff0) == 0x12340 &&
+	   (regime == EL20 || read_far_el1() == far1),
+	   "%s: %s: ESR, FAR and HPFAR are not touched", regime_name[regime], name);
+}
+
+/* The cause is gone: profiling goes on from the saved PMBPTR_EL1. */
+static void expect_resume(struct session *s, const char *name)
+{
+	int n;
+
+	s->pmbptr = s->end_pmbptr;
+	s->pmbsr = 0;
+	spe_run(s, 1, wl_spin, LOOPS);
+	n = decode_all(BUF + (s->pmbptr - VA), BUF + (s->end_pmbptr - VA), recs,
+		       MAX_RECS);
+	ok(n >= 7 && n <= 9 && !s->end_pmbsr, "%s: %s: mended, profiling goes on",
+	   regime_name[regime], name);
+	if (n < 7 || s->end_pmbsr)
+		print("# %d records PMBSR %#lx PMBPTR %#lx\n", n, s->end_pmbsr,
+		      s->end_pmbptr);
+}
+
+static void check_stage1(enum regime r)
+{
+	unsigned int i;
+
+	set_regime(r);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		int leaf = row->damage == TABLE_NOWHERE || row->level == 0 ? 3 :
+			   row->level;
+		struct session s = plain();
+		u64 *e, save;
+
+		map_window(leaf);
+		tlbi_all();
+		e = pte(root(), 0, VA, row->level);
+		save = *e;
+		if (row->damage == ADDRSIZE)
+			small_oa(1);
+		do_damage(row, e, 0);
+		expect_fault(&s, EC_STAGE1, row->fsc, row->name);
+		*e = save;
+		small_oa(0);
+		tlbi_all();
+		if (row->fsc < 0x10)
+			expect_resume(&s, row->name);
+	}
+	leave_regime();
+}
+
+static void check_stage2(void)
+{
+	unsigned int i;
+
+	set_regime(EL10_S2);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		int leaf = row->damage == TABLE_NOWHERE || row->level == 0 ? 3 :
+			   row->level;
+		struct session s = plain();
+		static char name[64];
+		u64 *e, save;
+
+		if (row->level < s2_start_level)
+			continue;
+		memcpy(name, "stage 2 ", 8);
+		memcpy(name + 8, row->name, 40);
+		map_window_s2(leaf);
+		tlbi_all();
+		e = pte(s2_root, s2_start_level, ipa_window() + OFF, row->level);
+		save = *e;
+		if (row->damage == ADDRSIZE)
+			small_pa_s2(1);
+		do_damage(row, e, 1);
+		expect_fault(&s, EC_STAGE2, row->fsc, name);
+		*e = save;
+		small_pa_s2(0);
+		tlbi_all();
+		if (row->fsc < 0x10)
+			expect_resume(&s, name);
+	}
+
+	/* A stage 1 table that stage 2 does not map, or not for reading */
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct row *row = &rows[i];
+		struct session s = plain();
+		static char name[80];
+		u64 *e1, *e2, ipa, save;
+		int leaf = row->level ? row->level : 3;
+
+		if (row->level < s2_start_level || row->damage == TABLE_NOWHERE)
+			continue;
+		memcpy(name, "stage 1 walk, stage 2 ", 22);
+		memcpy(name + 22, row->name, 40);
+		/* the level 3 table as seen through the IPA window */
+		map_window(3);
+		e1 = pte(el1_root, 0, VA, 2);
+		ipa = ipa_window() + ((*e1 & PTE_ADDR) - RAM);
+		s2_root[ipa_window() >> (s2_start_level ? 30 : 39) & 511] = 0;
+		map(s2_root, s2_start_level, ipa & ~((1UL << (39 - 9 * leaf)) - 1),
+		    (*e1 & PTE_ADDR) & ~((1UL << (39 - 9 * leaf)) - 1),
+		    1UL << (39 - 9 * leaf), leaf, S2_RW);
+		*e1 = (*e1 & ~PTE_ADDR) | ipa;
+		e2 = pte(s2_root, s2_start_level, ipa, row->level);
+		save = *e2;
+		if (row->damage == ADDRSIZE)
+			small_pa_s2(1);
+		if (row->damage == READONLY) {
+			*e2 &= ~S2_READ;
+			tlbi_all();
+		} else {
+			do_damage(row, e2, 1);
+		}
+		expect_fault(&s, EC_STAGE2, row->fsc, name);
+		*e2 = save;
+		small_pa_s2(0);
+		tlbi_all();
+		expect_resume(&s, name);
+	}
+	leave_regime();
+}
+
+/* VAs that no table can map, and stage 1 off */
+static void check_va(void)
+{
+	static const struct {
+		const char *name;
+		u64 va, fsc;
+	} va[] = {
+		{ "VA beyond T0SZ", BIT(50), 0x04 },
+		{ "VA of TTBR1_EL1 with EPD1", 0xffff000000000000UL, 0x04 },
+		{ "top byte set without TBI", 0x5a00000000000000UL | VA, 0x04 },
+	};
+	unsigned int i;
+	int r;
+
+	for (r = EL10; r <= EL20; r++) {
+		set_regime(r);
+		map_window(3);
+		tlbi_all();
+		for (i = 0; i < ARRAY_SIZE(va); i++) {
+			struct session s = plain();
+
+			s.pmbptr = va[i].va;
+			s.limit = (va[i].va & ~0xfffUL) + 0x4000;
+			expect_fault(&s, EC_STAGE1, va[i].fsc, va[i].name);
+		}
+		leave_regime();
+	}
+
+	/* SCTLR_EL1.M = 0: flat, and an address beyond the PA size faults */
+	set_regime(EL10);
+	write_sctlr_el1(read_sctlr_el1() & ~BIT(0));
+	isb();
+	{
+		struct session s = plain();
+
+		s.pmbptr = BIT(52);
+		s.limit = BIT(52) + 0x4000;
+		expect_fault(&s, EC_STAGE1, 0x00, "MMU off, beyond the PA size");
+		s.pmbptr = BUF;
+		s.limit = BUF + 0x4000;
+		s.pmbsr = 0;
+		spe_run(&s, 1, wl_spin, LOOPS);
+		ok(decode_all(BUF, s.end_pmbptr, recs, MAX_RECS) >= 7 && !s.end_pmbsr,
+		   "EL1&0: MMU off: the buffer is at its physical address");
+	}
+	write_sctlr_el1(read_sctlr_el1() | BIT(0));
+	isb();
+	leave_regime();
+}
+
+static void check_tbi(void)
+{
+	int r;
+
+	for (r = EL10; r <= EL20; r++) {
+		struct session s;
+		u64 tbi = r == EL2_NVHE ? BIT(20) : BIT(37);
+		u64 tag = 0x5aUL << 56;
+		int n;
+
+		set_regime(r);
+		map_window(3);
+		if (r <= EL10_S2)
+			write_tcr_el1(read_tcr_el1() | tbi);
+		else
+			write_tcr_el2(read_tcr_el2() | tbi);
+		isb();
+		tlbi_all();
+		s = plain();
+		s.pmbptr |= tag;
+		s.limit |= tag;
+		spe_run(&s, 1, wl_spin, LOOPS);
+		n = decode_all(BUF, BUF + (s.end_pmbptr - s.pmbptr), recs, MAX_RECS);
+		ok(n >= 7 && n <= 9 && !s.end_pmbsr && s.end_pmbptr >> 56 == 0x5a,
+		   "%s: TBI: PMBPTR_EL1[63:56] is ignored by translation, and kept",
+		   regime_name[r]);
+		if (s.end_pmbsr)
+			print("# %d records PMBSR %#lx PMBPTR %#lx\n", n, s.end_pmbsr,
+			      s.end_pmbptr);
+		if (r <= EL10_S2)
+			write_tcr_el1(read_tcr_el1() & ~tbi);
+		else
+			write_tcr_el2(read_tcr_el2() & ~tbi);
+		isb();
+		leave_regime();
+	}
+}
+
+/* Writes are privileged, and PSTATE.PAN is treated as 0 (D17.7.6). */
+static void check_pan(void)
+{
+	struct session s;
+	int n;
+
+	set_regime(EL10);
+	map_window(3);
+	for (n = 0; n < 16; n++)
+		*pte(el1_root, 0, VA + n * PAGE_SIZE, 3) |= PTE_USER;
+	tlbi_all();
+	run_spsr_bits = BIT(22);
+	s = plain();
+	spe_run(&s, 1, wl_spin, LOOPS);
+	run_spsr_bits = 0;
+	n = decode_all(BUF, BUF + (s.end_pmbptr - VA), recs, MAX_RECS);
+	ok(n >= 7 && !s.end_pmbsr, "EL1&0: PSTATE.PAN=1: a page with EL0 access is written");
+
+	/* profiled at EL0, buffer without EL0 access */
+	map_window(3);
+	tlbi_all();
+	s = plain();
+	s.pmscr_el1 = PMSCR_E0SPE;
+	spe_run(&s, 0, wl_spin, LOOPS);
+	n = decode_all(BUF, BUF + (s.end_pmbptr - VA), recs, MAX_RECS);
+	ok(n >= 7 && !s.end_pmbsr, "EL1&0: EL0 is profiled to a page without EL0 access");
+	leave_regime();
+}
+
+/*
+ * The first page is good, the second not: PMBPTR_EL1 is the start of the
+ * second. DL says whether a record was cut.
+ */
+static void check_crossing(enum regime r, int s2)
+{
+	struct session s;
+	const u8 *p, *end;
+	struct record rec;
+	u64 left, want;
+	int turn;
+
+	set_regime(r);
+	for (turn = 0; turn < 2; turn++) {
+		/* sizes of records differ with the packets that are on */
+		if (s2) {
+			map_window_s2(3);
+			*pte(s2_root, s2_start_level, ipa_window() + OFF + PAGE_SIZE, 3) = 0;
+		} else {
+			map_window(3);
+			*pte(root(), 0, VA + PAGE_SIZE, 3) = 0;
+		}
+		tlbi_all();
+		buf_paint(BUF, 0x4000);
+		s = plain();
+		if (turn) {
+			s.pmscr_el1 |= PMSCR_TS | PMSCR_CX;
+			s.pmscr_el2 |= PMSCR_TS;
+		}
+		spe_run(&s, 1, wl_mix, 257 * 4);
+		p = (u8 *)BUF;
+		end = (u8 *)BUF + PAGE_SIZE;
+		while (p < end && !decode(&p, end, &rec))
+			;
+		left = end - p;
+		/* of a cut record nothing need be there; the rest is at most one */
+		ok(left < id.max && (left == 0) == !(s.end_pmbsr & PMBSR_DL),
+		   "%s: into the second page, packets %d: DL=1 exactly if a record was cut",
+		   regime_name[r], turn);
+		print("# %lu bytes of a record before the page\n", left);
+		want = PMBSR_ABORT(s2 ? EC_STAGE2 : EC_STAGE1, 0x07);
+		is_masked(s.end_pmbsr, want, ~PMBSR_DL,
+			  "%s: into the second page, packets %d: PMBSR_EL1",
+			  regime_name[r], turn);
+		is(s.end_pmbptr, VA + PAGE_SIZE,
+		   "%s: into the second page, packets %d: PMBPTR_EL1 is its start",
+		   regime_name[r], turn);
+		is(buf_dirty(BUF + PAGE_SIZE, 0x2000), BUF + PAGE_SIZE + 0x2000,
+		   "%s: into the second page, packets %d: nothing behind the first",
+		   regime_name[r], turn);
+	}
+	leave_regime();
+}
+
+/* A fault has priority over 'full' (R_DTGVZ). */
+static void check_priority(void)
+{
+	struct session s;
+
+	set_regime(EL10);
+	map_window(3);
+	*pte(el1_root, 0, VA, 3) = 0;
+	tlbi_all();
+	s = plain();
+	s.limit = VA + PAGE_SIZE;
+	s.pmbptr = s.limit - id.max;
+	spe_run(&s, 1, wl_spin, LOOPS);
+	is(s.end_pmbsr, PMBSR_ABORT(EC_STAGE1, 7), "a fault has priority over 'full'");
+	leave_regime();
+}
+
+/* --- Access flag and dirty state ---------------------------------------------- */
+
+static void check_hw(int stage)
+{
+	static const struct {
+		const char *name;
+		int ha, hd, af, dbm_ro;
+		u64 fsc;		/* without hardware management, or 0 */
+		int hw;			/* hardware management would serve it */
+	} cases[] = {
+		{ "HA=0, AF=0", 0, 0, 0, 0, 0x0b, 0 },
+		{ "HA=1, AF=0", 1, 0, 0, 0, 0x0b, 1 },
+		{ "HA=1, HD=0, AF=1, DBM and read-only", 1, 0, 1, 1, 0x0f, 0 },
+		{ "HA=1, HD=1, AF=1, DBM and read-only", 1, 1, 1, 1, 0x0f, 1 },
+		{ "HA=1, HD=1, AF=0, DBM and read-only", 1, 1, 0, 1, 0x0b, 1 },
+		{ "HA=1, HD=1, AF=1, read-only without DBM", 1, 1, 1, 2, 0x0f, 0 },
+	};
+	int f = !!(read_pmbidr() & PMBIDR_F);
+	unsigned int i;
+
+	if (FIELD(read_id_aa64mmfr1(), 3, 0) < 2)
+		return;
+	set_regime(stage == 2 ? EL10_S2 : EL10);
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		int serve = cases[i].hw && f, n;
+		struct session s = plain();
+		u64 *e, v;
+
+		if (stage == 1)
+			map_window(3);
+		else
+			map_window_s2(3);
+		e = stage == 1 ? pte(el1_root, 0, VA, 3) :
+			pte(s2_root, s2_start_level, ipa_window() + OFF, 3);
+		v = *e;
+		if (!cases[i].af)
+			v &= ~PTE_AF;
+		if (cases[i].dbm_ro) {
+			v = stage == 1 ? v | PTE_RO : v & ~S2_WRITE;
+			if (cases[i].dbm_ro == 1)
+				v |= PTE_DBM;
+		}
+		*e = v;
+		if (stage == 1)
+			write_tcr_el1((read_tcr_el1() & ~(3UL << 39)) |
+				      (u64)cases[i].ha << 39 | (u64)cases[i].hd << 40);
+		else
+			write_vtcr_el2((read_vtcr_el2() & ~(3UL << 21)) |
+				       (u64)cases[i].ha << 21 | (u64)cases[i].hd << 22);
+		isb();
+		tlbi_all();
+		buf_paint(BUF, 0x1000);
+		spe_run(&s, 1, wl_spin, LOOPS);
+		v = *e;
+		if (serve) {
+			u64 dirty = stage == 1 ? !(v & PTE_RO) : !!(v & S2_WRITE);
+
+			n = decode_all(BUF, BUF + (s.end_pmbptr - VA), recs, MAX_RECS);
+			ok(n >= 7 && !s.end_pmbsr, "stage %d, F=%d: %s: written", stage, f,
+			   cases[i].name);
+			ok((v & PTE_AF) && dirty,
+			   "stage %d, F=%d: %s: the descriptor has AF=1 and is dirty",
+			   stage, f, cases[i].name);
+		} else {
+			is(s.end_pmbsr, PMBSR_ABORT(stage == 1 ? EC_STAGE1 : EC_STAGE2,
+						    cases[i].fsc),
+			   "stage %d, F=%d: %s: faults", stage, f, cases[i].name);
+			ok(!!(v & PTE_AF) == cases[i].af &&
+			   buf_dirty(BUF, 0x1000) == BUF + 0x1000,
+			   "stage %d, F=%d: %s: nothing is changed", stage, f,
+			   cases[i].name);
+		}
+	}
+	write_tcr_el1(read_tcr_el1() & ~(3UL << 39));
+	write_vtcr_el2(read_vtcr_el2() & ~(3UL << 21));
+	isb();
+	leave_regime();
+}
+
+/* --- External aborts on writes ------------------------------------------------ */
+
+static void check_external(void)
+{
+	int ea = PMBIDR_EA(read_pmbidr());
+	struct session s;
+	u64 sr;
+
+	set_regime(EL10);
+	map_window(3);
+	map(el1_root, 0, VA, NOWHERE, 16 * PAGE_SIZE, 3, PTE_RW);
+	tlbi_all();
+	s = plain();
+	hcr_set(HCR_AMO, 0);
+	expect_exceptions();
+	asm volatile("msr daifclr, #4");
+	spe_run(&s, 1, wl_spin, LOOPS);
+	asm volatile("msr daifset, #4");
+	stop_expecting();
+	hcr_set(0, HCR_AMO);
+	sr = s.end_pmbsr;
+	print("# EA=%d PMBSR %#lx PMBPTR %#lx SErrors %u\n", ea, sr, s.end_pmbptr,
+	      exc.serrors);
+	if (ea == 1) {
+		ok(!sr && s.end_pmbptr > VA && !exc.serrors,
+		   "External abort on a write, PMBIDR_EL1.EA=1: ignored");
+	} else if (ea == 2) {
+		is(sr, 0, "External abort on a write, PMBIDR_EL1.EA=2: PMBSR_EL1 stays");
+		ok(exc.serrors >= 1,
+		   "External abort on a write, PMBIDR_EL1.EA=2: an SError interrupt");
+	} else {
+		/* ignored, an SError, or reported (D17.8.4) */
+		ok(!sr || ((sr & (PMBSR_S | PMBSR_EA)) == (PMBSR_S | PMBSR_EA) &&
+			   PMBSR_EC(sr) == EC_STAGE1 &&
+			   (PMBSR_MSS(sr) == 0x10 ? s.end_pmbptr == VA :
+			    PMBSR_MSS(sr) == 0x11 && (sr & PMBSR_DL))),
+		   "External abort on a write, PMBIDR_EL1.EA=0: reported as D17.8.4.4 says, or ignored");
+	}
+	leave_regime();
+}
+
+/* TLB maintenance of the PE covers the SPU (D17.7.8). */
+static void check_tlbi(void)
+{
+	int r;
+
+	for (r = EL10; r <= EL20; r++) {
+		struct session s;
+		u64 mid;
+
+		set_regime(r);
+		if (r == EL10_S2)
+			map_window_s2(3);
+		else
+			map_window(3);
+		tlbi_all();
+		buf_paint(BUF, 0x10000);
+		buf_paint(BUF2, 0x10000);
+		s = plain();
+		spe_run(&s, 1, wl_spin, LOOPS);
+		mid = s.end_pmbptr;
+		if (r == EL10_S2)
+			*pte(s2_root, s2_start_level, ipa_window() + OFF, 3) =
+				BUF2 | S2_RW | PTE_VALID | PTE_TABLE;
+		else
+			*pte(root(), 0, VA, 3) = BUF2 | PTE_RW | PTE_VALID | PTE_TABLE;
+		tlbi_all();
+		s.pmbptr = mid;
+		spe_run(&s, 1, wl_spin, LOOPS);
+		ok(buf_dirty(BUF + (mid - VA), 0x1000) == BUF + (mid - VA) + 0x1000 &&
+		   decode_all(BUF2 + (mid - VA), BUF2 + (s.end_pmbptr - VA), recs,
+			      MAX_RECS) >= 7,
+		   "%s: after TLBI records go to the new page", regime_name[r]);
+		leave_regime();
+	}
+}
+
+void test_main(void)
+{
+	struct session s = {
+		.owner = 1, .pmbptr = BUF, .limit = BUF + 0x1000,
+	};
+
+	write_pmscr_el1(0);
+	write_pmscr_el2(0);
+	write_pmbsr(0);
+	spe_start(&s);		/* fills in id */
+	spe_stop(&s);
+	/* stage 1 tables in the middle of nowhere: stage 2 lets them through */
+	map(s2_root, s2_start_level, NOWHERE, NOWHERE, 0x200000, 2, S2_RW);
+	check_stage1(EL10);
+	check_stage1(EL10_S2);
+	check_stage1(EL2_NVHE);
+	check_stage1(EL20);
+	check_stage2();
+	check_va();
+	check_tbi();
+	check_pan();
+	check_crossing(EL10, 0);
+	check_crossing(EL10_S2, 1);
+	check_crossing(EL2_NVHE, 0);
+	check_crossing(EL20, 0);
+	check_priority();
+	check_hw(1);
+	check_hw(2);
+	check_external();
+	check_tlbi();
+}

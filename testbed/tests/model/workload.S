@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Instructions to sample, whose number is known.
+ *
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ */
+	.text
+
+	/*
+	 * One loop is WL_LONG_INSNS instructions, a prime and larger than
+	 * two jitters, so that the distance of two samples is the distance
+	 * of their PCs modulo the loop.
+	 */
+	.balign	64
+	.globl	wl_long, wl_long_loop
+wl_long:
+wl_long_loop:
+	.rept	4097
+	nop
+	.endr
+	subs	x0, x0, #1
+	b.ne	wl_long_loop
+	ret
+
+	.globl	wl_spin, wl_spin_loop, wl_spin_end
+wl_spin:
+wl_spin_loop:
+	subs	x0, x0, #1
+	b.ne	wl_spin_loop
+wl_spin_end:
+	ret
+
+	.globl	wl_mix, wl_mix_start, wl_mix_end
+wl_mix:
+	ldr	x9, =wl_data
+	mov	x10, #0
+wl_mix_start:
+	/* filter.c has the types of these 16 in a table */
+	.rept	4
+	ldr	x1, [x9]
+	str	x1, [x9, #8]
+	ldp	x1, x2, [x9, #16]
+	ldr	w3, [x9, #36]
+	ldr	d0, [x9, #40]
+	str	q1, [x9, #48]
+	add	x10, x10, #1
+	tbz	x10, #0, 1f
+	add	v3.4s, v3.4s, v3.4s
+1:	fadd	d2, d0, d0
+	csel	x4, x1, x2, eq
+	strb	w1, [x9, #9]
+	ldadd	x10, x5, [x9]
+	cbz	xzr, 2f
+	nop
+2:	eor	x6, x5, x4
+	.endr
+	subs	x0, x0, #1
+	b.ne	wl_mix_start
+wl_mix_end:
+	ret
+
+	.bss
+	.balign	64
+wl_data:
+	.skip	4096
