@@ -4,7 +4,7 @@
 # The front door. Each target is one script under scripts/; `make` alone prints them.
 
 # Variables that the scripts read, when they are given on make's command line.
-export LINUX QEMU_SRC DEBIAN_MIRROR SOB T MODE SIZE VCPUS GUEST JOBS
+export LINUX QEMU_SRC DEBIAN_MIRROR SOB REVISION T MODE SIZE VCPUS GUEST JOBS
 
 .PHONY: help tree fold series build run test check bench clean distclean
 

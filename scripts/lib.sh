@@ -12,6 +12,9 @@ LC_ALL=C
 export LC_ALL
 umask 022
 
+# Variables on make's command line would otherwise override those of the same name in the Makefiles of the kernel and QEMU.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+
 me=${0##*/}
 
 # The repository: the nearest folder above the script that holds scripts/lib.sh.
@@ -123,8 +126,10 @@ logged() {
 		grep -n -i -m 10 -e 'error[: ]' -e 'fatal:' -e 'No space left' -- "$_log" | sed 's/^/  /' >&2 || :
 		say "  the log ends:"
 		tail -n 15 -- "$_log" | sed 's/^/  /' >&2
-		! grep -q 'No space left on device' -- "$_log" ||
+		# The log itself may have had no room for the message.
+		if grep -q 'No space left on device' -- "$_log" || [ "$(df -Pm -- "$build" | awk 'NR == 2 { print $4 }')" -lt 1 ]; then
 			die "$_name: the disk is full" "Free some space and run the same command again; nothing needs to be cleaned up."
+		fi
 		die "$_name failed with status $_status" "The whole log: $_log"
 	fi
 	say "  $_name: done in $(($(date +%s) - _t0)) s"
