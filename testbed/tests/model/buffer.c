@@ -133,6 +133,9 @@ static void on_irq(void)
 	irq_times++;
 	irq_pmbsr = read_pmbsr();
 	if (irq_times >= irq_hold) {
+		/* S=0 alone would resume with a full buffer (R_HXSYK). */
+		write_pmblimitr(0);
+		isb();
 		write_pmbsr(0);
 		isb();
 	}

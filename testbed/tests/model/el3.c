@@ -78,6 +78,8 @@ static void check_nspb(void)
 				int want = !(els[e] < 0 ? rows[i].s : rows[i].ns);
 				int good = 1;
 
+				/* reg_exists() reads PMSIDR_EL1 at EL2 */
+				mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
 				/*
 				 * PMSCR_EL2 at EL1 is UNDEFINED anyway;
 				 * PMSDSFR_EL1 has FGT2, which is not there.
@@ -237,6 +239,7 @@ void test_main(void)
 	if (!ok(has_el3(), "EL3 is implemented"))
 		return;
 	fn_mdcr = call_el3(get_mdcr_el3, 0);
+	reg_exists(&spe_regs[R_PMSNEVFR]);
 	write_pmscr_el1(0);
 	write_pmscr_el2(0);
 	write_pmbsr(0);

@@ -260,7 +260,7 @@ rec_return2:
 	t "DMB", OTHER, 0x00
 	dmb	ish
 	t "MRS", OTHER, 0x00
-	mrs	x1, cntvct_el0
+	mrs	x1, tpidr_el0
 	t "MSR immediate of NZCV", OTHER, 0x00
 	msr	nzcv, x25
 	subs	x27, x27, #1

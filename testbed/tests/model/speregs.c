@@ -61,10 +61,15 @@ const int spe_nregs = ARRAY_SIZE(spe_regs);
 
 int reg_exists(const struct spe_reg *r)
 {
+	static u64 pmsidr;
+
+	/* once: it may be trapped later */
+	if (!pmsidr)
+		pmsidr = read_pmsidr();
 	if (r == &spe_regs[R_PMSNEVFR])
-		return !!(read_pmsidr() & PMSIDR_FNE);
+		return !!(pmsidr & PMSIDR_FNE);
 	if (r == &spe_regs[R_PMSDSFR])
-		return !!(read_pmsidr() & PMSIDR_FDS);
+		return !!(pmsidr & PMSIDR_FDS);
 	return 1;
 }
 
