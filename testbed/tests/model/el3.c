@@ -82,7 +82,7 @@ static void check_nspb(void)
 				mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
 				/*
 				 * PMSCR_EL2 at EL1 is UNDEFINED anyway;
-				 * PMSDSFR_EL1 has FGT2, which is not there.
+				 * PMSDSFR_EL1 is gated by FEAT_FGT2 as well.
 				 */
 				if ((k == R_PMSCR_EL2 && els[e] != 2) ||
 				    !reg_exists(r) || k == R_PMSDSFR)

@@ -99,6 +99,41 @@ static void set_ttbr(void)
 
 static void undo_ttbr(void) { write_ttbr0_el1(saved); }
 
+/*
+ * The buffer becomes enabled just after a register that it depends on was
+ * written: without an ISB between, the SPU may use the old value.
+ */
+static void arm_buffer(const char *name, void (*write)(void), void (*undo)(void),
+		int s_last)
+{
+	int wrong = made(name);
+
+	if (!wrong && !made("none"))
+		return;
+	write_mdcr_el2(read_mdcr_el2() | MDCR_E2PB(3));
+	write_pmbptr(BUF);
+	isb();
+	if (s_last) {
+		write_pmbsr(PMBSR_S);
+		write_pmblimitr((BUF + 0x10000) | PMBLIMITR_E);
+		isb();
+	}
+	write();
+	if (!wrong)
+		isb();
+	if (s_last)
+		write_pmbsr(0);
+	else
+		write_pmblimitr((BUF + 0x10000) | PMBLIMITR_E);
+	isb();
+	is(read_pmblimitr() & PMBLIMITR_E, PMBLIMITR_E,
+	   "%s: the buffer is enabled after all", name);
+	write_pmblimitr(0);
+	isb();
+	undo();
+	isb();
+}
+
 /* EL2 profiles itself; no exception comes between, so each barrier counts. */
 static void drain(const char *name, int isb1, int psb, int dsb)
 {
@@ -209,7 +244,12 @@ void test_main(void)
 	set_stage2(1);
 	change("VTTBR_EL2", set_vttbr, undo_vttbr);
 	change("VM-clear", clear_vm, undo_vm);
+	arm_buffer("arm-VTTBR_EL2", set_vttbr, undo_vttbr, 0);
 	set_stage2(0);
+	arm_buffer("arm-E2PB", set_e2pb, undo_e2pb, 0);
+	arm_buffer("arm-VM", set_vm, undo_set_vm, 0);
+	arm_buffer("arm-TTBR0_EL1", set_ttbr, undo_ttbr, 0);
+	arm_buffer("arm-S", set_e2pb, undo_e2pb, 1);
 	drain("complete", 1, 1, 1);
 	drain("no-ISB", 0, 1, 1);
 	drain("no-PSB", 1, 0, 1);

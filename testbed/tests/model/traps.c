@@ -133,6 +133,30 @@ static void check_fgt(void)
 	}
 }
 
+/* PMSDSFR_EL1 comes with FEAT_FGT2: nPMSDSFR_EL1 is bit 19 of either. */
+static void check_fgt2(void)
+{
+	const struct spe_reg *r = &spe_regs[R_PMSDSFR];
+	int i;
+
+	ok(!(read_hdfgrtr2_el2() | read_hdfgwtr2_el2()),
+	   "HDFGRTR2_EL2 and HDFGWTR2_EL2 reset to 0");
+	for (i = 0; i < 4; i++) {
+		write_hdfgrtr2_el2(i & 1 ? BIT(19) : 0);
+		write_hdfgwtr2_el2(i & 2 ? BIT(19) : 0);
+		isb();
+		set_mdcr(MDCR_E2PB(0));
+		check_el1(r, 1, !(i & 1), "HDFGRTR2_EL2.nPMSDSFR_EL1");
+		check_el1(r, 0, !(i & 2), "HDFGWTR2_EL2.nPMSDSFR_EL1");
+		set_mdcr(MDCR_E2PB(3) | MDCR_TPMS);
+		check_el1(r, 1, 1, "TPMS with HDFGRTR2_EL2");
+		check_el1(r, 0, 1, "TPMS with HDFGWTR2_EL2");
+		is(probe(2, r, 0) | probe(2, r, 1), 0,
+		   "PMSDSFR_EL1 is accessible at EL2");
+	}
+	set_mdcr(MDCR_E2PB(3));
+}
+
 static void check_el0(void)
 {
 	static const struct {
@@ -351,10 +375,15 @@ void test_main(void)
 	check_mdcr();
 	if (fgt)
 		check_fgt();
+	if (fgt && reg_exists(&spe_regs[R_PMSDSFR])) {
+		is(fgt_id, 2, "FEAT_SPE_FDS comes with FEAT_FGT2");
+		check_fgt2();
+	}
 	check_el0();
 	check_el1_names();
 	check_p();
 	check_no_effect();
-	check_vhe();
+	if (has_vhe())
+		check_vhe();
 	check_nv2();
 }
