@@ -340,6 +340,11 @@ u64 run_at(int el, fn_t fn, u64 arg)
 	return enter_lower(fn, arg, spsr, &lower_sp[read_mpidr() & 3]);
 }
 
+int has_vhe(void)
+{
+	return FIELD(read_id_aa64mmfr1(), 11, 8) != 0;
+}
+
 int has_el3(void)
 {
 	return FIELD(read_id_aa64pfr0(), 15, 12) != 0;

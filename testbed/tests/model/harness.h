@@ -69,6 +69,7 @@ u64 call_el3(fn_t fn, u64 arg);
 /* At Secure EL1 (or EL2 with SCR_EL3.EEL2) by way of EL3. */
 u64 run_secure(int el, fn_t fn, u64 arg);
 int has_el3(void);
+int has_vhe(void);
 extern u64 el3_mdcr_reset;
 
 /* HCR_EL2.E2H (and TGE): moves EL2 to the EL2&0 regime and back. */
