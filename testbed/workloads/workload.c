@@ -28,6 +28,9 @@
 /* What the loops read and write; a page of its own each, so that no other data shares a line with them. */
 static uint64_t source[ITERATIONS] __attribute__((aligned(4096)));
 static uint64_t sink[ITERATIONS] __attribute__((aligned(4096)));
+/* Larger than TLBs and most caches. */
+#define FAR (4 << 20)
+static uint64_t far[FAR / 8] __attribute__((aligned(4096)));
 /* Two counters in one line, each written by its own thread, and the lines around them kept free. */
 static struct {
 	uint64_t before[512];
@@ -36,7 +39,8 @@ static struct {
 } shared __attribute__((aligned(4096)));
 
 /*
- * All loops: x0 = source, x1 = sink, x2 = iterations.
+ * All loops: x0 = source, x1 = sink, x2 = iterations. No loop has a length that divides the usual distances of samples (a multiple of
+ * 256, plus one), or all samples of a recording would hit the same instruction.
  *
  * L(NAME) makes a label, hidden lest perf takes it for a function; a loop stands between loop_KIND and end_KIND, from its first instruction to behind its last.
  */
@@ -97,6 +101,7 @@ asm(".text\n.align 4\n"
     "and x3, x2, #0xff0\n"
     L(insn_vload) "ldr q0, [x0, x3]\n"
     L(insn_vadd) "add v1.4s, v1.4s, v0.4s\n"
+    "nop\n"
     "subs x2, x2, #1\n"
     "b.ne 1b\n"
     TAIL(simd)
@@ -117,6 +122,20 @@ asm(".text\n.align 4\n"
     "subs x2, x2, #1\n"
     "b.ne 1b\n"
     TAIL(mixed)
+
+    /* x0 = far: each load is on another page. */
+    HEAD(pages)
+    "mov x3, #0\n"
+    "mov x5, #4160\n"
+    L(loop_pages)
+    "1:\n"
+    L(insn_page_load) "ldr x4, [x0, x3]\n"
+    "add x3, x3, x5\n"
+    "and x3, x3, #0x3ffff8\n"
+    "nop\n"
+    "subs x2, x2, #1\n"
+    "b.ne 1b\n"
+    TAIL(pages)
 
     /* SVE with a predicate that leaves out some elements, and one that leaves out all. Only where the processor has it. */
     ".arch_extension sve\n"
@@ -139,15 +158,16 @@ asm(".text\n.align 4\n"
     L(insn_share_load) "ldr x4, [x1]\n"
     "add x4, x4, #1\n"
     L(insn_share_store) "str x4, [x1]\n"
+    "nop\n"
     "subs x2, x2, #1\n"
     "b.ne 1b\n"
     TAIL(share));
 
 typedef void loop_fn(void *source, void *sink, uint64_t iterations);
 
-#define KINDS(X) X(loads) X(stores) X(branches) X(floats) X(simd) X(mixed) X(sve) X(share)
+#define KINDS(X) X(loads) X(stores) X(branches) X(floats) X(simd) X(mixed) X(pages) X(sve) X(share)
 #define INSNS(X) X(load) X(store) X(alternate) X(never) X(always) X(back) X(fadd) X(fmul) X(vload) X(vadd) \
-	X(mixed_load) X(mixed_store) X(mixed_float) X(mixed_vector) X(mixed_cross) X(mixed_branch) X(sve_load) X(sve_empty) X(share_load) X(share_store)
+	X(mixed_load) X(mixed_store) X(mixed_float) X(mixed_vector) X(mixed_cross) X(mixed_branch) X(page_load) X(sve_load) X(sve_empty) X(share_load) X(share_store)
 
 #define DECLARE_KIND(kind) loop_fn run_##kind; extern const char loop_##kind[], end_##kind[];
 #define DECLARE_INSN(name) extern const char insn_##name[];
@@ -217,14 +237,14 @@ static uint64_t now(void)
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
-static uint64_t shortest(loop_fn *run)
+static uint64_t shortest(loop_fn *run, void *from)
 {
 	uint64_t best = UINT64_MAX;
 
 	for (int i = 0; i < 20; i++) {
 		uint64_t t = now();
 
-		run(source, sink, ITERATIONS);
+		run(from, sink, ITERATIONS);
 		t = now() - t;
 		if (t < best)
 			best = t;
@@ -240,6 +260,7 @@ static void map(void)
 		printf("insn %s %p\n", insns[i].name, (void *)insns[i].address);
 	printf("data source %p %p\n", (void *)source, (void *)(source + ITERATIONS));
 	printf("data sink %p %p\n", (void *)sink, (void *)(sink + ITERATIONS));
+	printf("data far %p %p\n", (void *)far, (void *)(far + FAR / 8));
 	printf("data shared %p %p\n", (void *)shared.mine, (void *)(shared.mine + 2));
 }
 
@@ -252,6 +273,15 @@ static const struct kind *kind_by_name(const char *name)
 	exit(2);
 }
 
+static void *reads(const struct kind *kind)
+{
+	if (kind->run != run_pages)
+		return source;
+	/* Pages that were only read would all be the one that holds zeros. */
+	memset(far, 1, sizeof(far));
+	return far;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "map")) {
@@ -259,7 +289,9 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc == 3 && !strcmp(argv[1], "time")) {
-		printf("%" PRIu64 "\n", shortest(kind_by_name(argv[2])->run));
+		const struct kind *timed = kind_by_name(argv[2]);
+
+		printf("%" PRIu64 "\n", shortest(timed->run, reads(timed)));
 		return 0;
 	}
 	if (argc == 3)
@@ -274,6 +306,6 @@ int main(int argc, char **argv)
 	const struct kind *kind = kind_by_name(argv[1]);
 
 	for (uint64_t n = 0; n < passes; n++)
-		kind->run(source, sink, ITERATIONS);
+		kind->run(reads(kind), sink, ITERATIONS);
 	return 0;
 }
