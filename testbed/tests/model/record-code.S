@@ -388,6 +388,17 @@ rec_mops:
 	.ltorg
 	table_end
 
+	/* SP_EL1, which FEAT_NV2 turns into memory at VNCR_EL2 + 0x240 */
+	.globl	wl_nv2, wl_nv2_mrs, wl_nv2_msr
+wl_nv2:
+wl_nv2_mrs:
+	mrs	x1, sp_el1
+wl_nv2_msr:
+	msr	sp_el1, x1
+	subs	x0, x0, #1
+	b.ne	wl_nv2
+	ret
+
 	/* u64 wl_access(va): loads and stores at va, 5000 times */
 	.globl	wl_access, wl_access_ldr
 wl_access:

@@ -24,6 +24,8 @@ extern const struct expect expect_base[], expect_exception[], expect_sve[],
 extern u64 rec_base(u64), rec_exception(u64), rec_sve(u64), rec_mops(u64);
 extern u64 wl_access(u64);
 extern char wl_access_ldr[], rec_exception_back[];
+extern u64 wl_nv2(u64);
+extern char wl_nv2_mrs[], wl_nv2_msr[];
 extern u8 rec_data[];
 
 #define MAX_RECS	30000
@@ -534,6 +536,56 @@ static void check_lds(void)
 		is(loads, 0, "no Data Source packet without LDS");
 }
 
+/*
+ * A register access that FEAT_NV2 makes a load or store: its VA is an EL2 one
+ * and recorded only where EL2 is profiled (D17.6.4.2).
+ */
+static void check_nv2(void)
+{
+	u64 *page = alloc_page();
+	int e2spe, i, n;
+
+	if (FIELD(read_id_aa64mmfr2(), 27, 24) < 2)
+		return;
+	write_vncr_el2((u64)page);
+	for (e2spe = 0; e2spe < 2; e2spe++) {
+		int in = 0, bad = 0;
+		struct record *first = 0;
+		struct session s = {
+			.owner = 2, .pmbptr = BUF, .limit = BUF + 0x100000,
+			.pmscr_el1 = PMSCR_E1SPE,
+			.pmscr_el2 = e2spe ? PMSCR_E1SPE : 0,
+		};
+
+		hcr_set(HCR_NV | HCR_NV2, 0);
+		spe_run(&s, 1, wl_nv2, 5000);
+		hcr_set(0, HCR_NV | HCR_NV2);
+		n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+		for (i = 0; i < n; i++) {
+			struct record *r = &recs[i];
+			u64 pc = ADDR(r->addr[A_PC]);
+			int st = pc == (u64)wl_nv2_msr;
+			int has_va = r->addrs >> A_VA & 1;
+
+			if (pc != (u64)wl_nv2_mrs && !st)
+				continue;
+			in++;
+			if (r->op != OP_LDST || r->opsub != (0x30 | st) ||
+			    has_va != e2spe ||
+			    (has_va && ADDR(r->addr[A_VA]) != (u64)page + 0x240)) {
+				if (!bad++)
+					first = r;
+			}
+		}
+		ok(in > 10 && !bad, "NV2: MRS and MSR become a load and a store, EL2 profiled: %s",
+		   e2spe ? "with the VA" : "without a VA");
+		if (bad)
+			print("# %d of %d wrong: op %02x %02x, addresses %#x VA %#lx\n",
+			      bad, in, first->op, first->opsub, first->addrs,
+			      first->addr[A_VA]);
+	}
+}
+
 void test_main(void)
 {
 	struct session s = {
@@ -570,4 +622,5 @@ void test_main(void)
 	check_tag();
 	check_pbt();
 	check_lds();
+	check_nv2();
 }
