@@ -215,22 +215,27 @@ product() {
 		exec 8>&-
 		return 0
 	fi
-	if product_restore "$_kind" "$_key" "$_dest"; then
-		_have_all "$_dest" "$@" || die "the kept product $_kind-$_key lacks a file of: $*" "Remove $products/$_kind-$_key."
+	_new=$build/.new-$_kind
+	rm -rf -- "$_new"
+	make_dir "$_new"
+	if product_restore "$_kind" "$_key" "$_new"; then
+		_have_all "$_new" "$@" || die "the kept product $_kind-$_key lacks a file of: $*" "Remove $products/$_kind-$_key."
 		say "$_kind: from the cache"
 	else
-		_new=$build/.new-$_kind
-		rm -rf -- "$_new"
-		make_dir "$_new"
 		(
 			set -eu
 			"$_function" "$_new"
 		)
 		_have_all "$_new" "$@" || die "the build of $_kind ended without a file of: $*" "See the logs in $logs."
 		product_store "$_kind" "$_key" "$_new"
-		cp -a -- "$_new/." "$_dest/" || die "cannot copy $_kind to $_dest" "Check the space left on that disk."
-		rm -rf -- "$_new"
 	fi
+	# Moved and not copied: what is in use stays whole, and a folder keeps no file of an older product.
+	rm -f -- "$_stamp"
+	for _entry in "$_new"/*; do
+		rm -rf -- "${_dest:?}/${_entry##*/}"
+		mv -- "$_entry" "$_dest/" || die "cannot move $_entry to $_dest" "Check the space left on that disk."
+	done
+	rm -rf -- "$_new"
 	printf '%s\n' "$_key" >"$_stamp"
 	exec 8>&-
 }
