@@ -23,7 +23,8 @@ struct node {
 	uint64_t pad[5];
 };
 
-struct node node_pool[WORDS] __attribute__((aligned(4096)));
+/* Not zero, and so a part of the file: perf names data only in mapped files. */
+struct node node_pool[WORDS] __attribute__((aligned(4096))) = { { .count = 1 } };
 struct node *buckets[BUCKETS];
 
 __attribute__((noinline)) static unsigned int hash_word(uint64_t word)

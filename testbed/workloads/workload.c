@@ -25,9 +25,12 @@
 
 #define ITERATIONS 4096
 
-/* What the loops read and write; a page of its own each, so that no other data shares a line with them. */
-static uint64_t source[ITERATIONS] __attribute__((aligned(4096)));
-static uint64_t sink[ITERATIONS] __attribute__((aligned(4096)));
+/*
+ * What the loops read and write; on pages of their own, so that no other data shares a line with them, and not zero, so that they are
+ * part of the file: perf names data only in mapped files.
+ */
+static uint64_t source[ITERATIONS] __attribute__((aligned(4096))) = { 1 };
+static uint64_t sink[ITERATIONS] __attribute__((aligned(4096))) = { 1 };
 /* Larger than TLBs and most caches. */
 #define FAR (4 << 20)
 static uint64_t far[FAR / 8] __attribute__((aligned(4096)));
@@ -36,7 +39,7 @@ static struct {
 	uint64_t before[512];
 	uint64_t mine[2];
 	uint64_t after[510];
-} shared __attribute__((aligned(4096)));
+} shared __attribute__((aligned(4096))) = { { 1 }, { 0 }, { 0 } };
 
 /*
  * All loops: x0 = source, x1 = sink, x2 = iterations. No loop has a length that divides the usual distances of samples (a multiple of
