@@ -1,0 +1,1965 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ *
+ * The buffer of a guest's Statistical Profiling Extension: the stage 1 walk,
+ * the pins, the stage 2 mappings.
+ *
+ * A stage 2 fault of the SPU stops profiling until somebody notices, so every
+ * page that the SPU can reach, and every stage 1 table on the way, is pinned in
+ * the host and writable at stage 2 before a vCPU enters the guest with its
+ * buffer enabled. What is pinned stays so when the guest disables the buffer:
+ * profilers do that at every switch of the profiled task.
+ *
+ * Nothing here is needed for safety. Stage 2 and the MMU notifiers protect the
+ * host's memory from the SPU as from the CPU; a page that is not pinned costs
+ * the guest a gap in its profile.
+ *
+ * A vCPU's set is an array of ranges of pages, contiguous in guest and host,
+ * sorted by guest frame, and a few windows: ranges of guest virtual addresses
+ * that were walked and whose pages are all in the set. Enabling a buffer inside
+ * a valid window costs the check of a few descriptors. Anything else is walked,
+ * compared with the set, and completed; windows that were not enabled for the
+ * longest time make room.
+ *
+ * Lock order:
+ *
+ *	vcpu->mutex
+ *	  kvm->srcu
+ *	    mmap_lock (inside GUP and account_locked_vm())
+ *	      kvm->mmu_lock
+ *	        pins->lock
+ *
+ *	pins->reap_mutex
+ *	  folio lock
+ *	  pins->lock
+ *
+ * pins->lock protects the set. Pages enter it on the vCPU's thread only, under
+ * mmu_lock and after mmu_invalidate_retry(), together with their stage 2
+ * mapping, so that a notifier finds both or none. Notifiers mark what they hit
+ * as stale, kick the vCPU and wait until it has left the guest. Stale ranges
+ * leave the set on the vCPU's thread or in pins->work, whichever comes first:
+ * unpinning may sleep, a notifier may not.
+ */
+
+#include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/swap.h>
+#include <linux/workqueue.h>
+
+#include <asm/kvm_emulate.h>
+#include <asm/kvm_mmu.h>
+#include <asm/kvm_nested.h>
+#include <asm/kvm_pgtable.h>
+#include <asm/kvm_spe.h>
+#include <asm/stage2_pgtable.h>
+
+#include "trace.h"
+
+/* Pages that are pinned, then mapped, in one go */
+#define SPE_BATCH		64
+
+/* Descriptors that are read in one go */
+#define SPE_DESCS		64
+
+/* Descriptors that an unchanged enable checks, from PMBPTR_EL1 on */
+#define SPE_RECHECK_DESCS	32
+
+/* Ranges that leave the set in one go */
+#define SPE_REAP		128
+
+/* Room in the array that only splitting a range may use */
+#define SPE_SPLITS		64
+
+/* Invalidations elsewhere in the VM that are waited for under SRCU */
+#define SPE_RETRIES		16
+
+#define SPE_NR_WINDOWS		16
+
+/* Pages that several windows use, or none */
+#define SPE_SHARED		SPE_NR_WINDOWS
+
+/* A vCPU that has not profiled for this time, or twice as long, unpins */
+#define SPE_IDLE		(5 * HZ)
+
+/* Stage 1 lookup levels are -1 to 3; the buffer itself is 'level' 4 */
+#define SPE_LEVEL_BUFFER	4
+#define SPE_LEVELS		5
+
+/* Pinned, but no longer what the guest's page is: to be unpinned */
+#define SPE_RANGE_STALE		BIT(0)
+/* Pinned, but no longer mapped writable at stage 2 */
+#define SPE_RANGE_REMAP		BIT(1)
+/* Used by the window that is being made */
+#define SPE_RANGE_NEEDED	BIT(2)
+/* guest_memfd: its pages do not move, and are not pinned */
+#define SPE_RANGE_GMEM		BIT(3)
+
+/* Pages contiguous in guest and host. There may be very many: keep it small. */
+struct spe_range {
+	u64	gfn;
+	u64	pfn;
+	u32	nr;
+	u8	owner;		/* index of the window, or SPE_SHARED */
+	u8	flags;
+	u8	map_shift;	/* of the stage 2 leaf */
+};
+
+/* What decides how the guest's stage 1 translates, but for the tables. */
+struct spe_regime {
+	u64	ttbr;
+	u64	tcr;
+	u64	tcr2;
+	u64	sctlr;
+};
+
+struct spe_window {
+	u64			start;
+	u64			end;
+	struct spe_regime	regime;
+	u64			stamp;		/* of the last enable */
+	bool			used;
+	bool			valid;
+};
+
+/**
+ * struct kvm_spe_pins - what a vCPU has pinned
+ * @vcpu: the vCPU
+ * @max_pages: host pages that it may pin; ULONG_MAX without a limit
+ * @charged: host pages charged to the VMM's RLIMIT_MEMLOCK
+ * @lock: protects the members up to @work
+ * @ranges: sorted by gfn, never overlapping
+ * @nr_ranges: ranges in use
+ * @capacity: ranges that there is room for
+ * @nr_pages: pages in all ranges
+ * @max_map_shift: no leaf is larger than this
+ * @windows: the windows
+ * @stamp: of the latest enable
+ * @busy: the vCPU's thread is working on the set
+ * @hit: a notifier hit a range that is needed
+ * @last_use: in jiffies: when the buffer was last found to be in use
+ * @last_exits: exits of the vCPU when pins->work last looked
+ * @work: unpins what is stale, and all of an idle vCPU
+ * @reap_mutex: protects @reap; orders unpinning
+ * @reap: ranges on their way out
+ * @pages: a batch of pages, for the vCPU's thread
+ * @descs: a batch of descriptors, for the vCPU's thread
+ * @fresh: pages pinned by the current attempt
+ */
+struct kvm_spe_pins {
+	struct kvm_vcpu		*vcpu;
+	unsigned long		max_pages;
+	unsigned long		charged;
+
+	spinlock_t		lock;
+	struct spe_range	*ranges;
+	unsigned int		nr_ranges;
+	unsigned int		capacity;
+	unsigned long		nr_pages;
+	u8			max_map_shift;
+	struct spe_window	windows[SPE_NR_WINDOWS];
+	u64			stamp;
+	bool			busy;
+	bool			hit;
+	unsigned long		last_use;
+	u64			last_exits;
+
+	struct delayed_work	work;
+
+	struct mutex		reap_mutex;
+	struct spe_range	reap[SPE_REAP];
+
+	struct page		*pages[SPE_BATCH];
+	u64			descs[SPE_DESCS];
+	unsigned long		fresh;
+};
+
+/* A run of pages that the buffer, or a stage 1 table, needs. */
+struct spe_need {
+	u64	gfn;
+	u64	va;		/* at which it is first needed */
+	u32	nr;
+	u16	offset;		/* of @va in the first page */
+	s8	level;		/* of the table; SPE_LEVEL_BUFFER */
+};
+
+/* Why the buffer can be made ready up to some address only. */
+enum spe_stop {
+	SPE_STOP_END,		/* the buffer ends here */
+	SPE_STOP_S1,		/* stage 1 does not map it writable: row 4 */
+	SPE_STOP_NO_SLOT,	/* the SPU itself would fault: row 5 */
+	SPE_STOP_LIMIT,		/* the SPU must be stopped by LIMIT: row 5 */
+	SPE_STOP_TABLE,		/* a table cannot be read or pinned: row 6 */
+};
+
+/* An attempt to make a buffer ready. */
+struct spe_attempt {
+	struct kvm_vcpu		*vcpu;
+	struct kvm_spe_pins	*pins;
+	u64			start;
+	u64			end;
+
+	/* The state of the walk */
+	u64			desc_ipa[SPE_LEVELS];
+	u64			table_gfn[SPE_LEVELS];
+	u64			run_va;
+	u64			run_ipa;
+	u64			run_len;
+	unsigned int		max_descs;
+
+	/* What it found, and what became of it; need is NULL for a recheck */
+	struct spe_need		*need;
+	unsigned int		nr_need;
+	unsigned int		need_capacity;
+	u64			stop;
+	enum spe_stop		why;
+	s8			table_level;
+
+	u8			owner;
+	u8			map_shift;
+	bool			verify;
+};
+
+/**
+ * kvm_spe_max_pages - host pages that a guest's buffer can need
+ * @size: of the buffer, in bytes; not 0
+ *
+ * The pages of the buffer, one more because it may be misaligned, and the pages
+ * that hold the descriptors which translate it. A host page holds the
+ * descriptors of one table at most (a table may be smaller than a host page,
+ * and the next one elsewhere), so at each level one page holds as many as fit
+ * into the smaller of a table and a page, and one more page is needed because
+ * the buffer may begin in the middle of what a page translates. The granule
+ * with the most pages counts.
+ *
+ * Return: the number of host pages.
+ */
+static unsigned long kvm_spe_max_pages(u64 size)
+{
+	static const struct {
+		u8 shift;
+		u8 levels;
+	} granules[] = {
+		{ 12, 5 }, { 14, 4 }, { 16, 3 },
+	};
+	unsigned long tables = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(granules); i++) {
+		unsigned int shift = granules[i].shift;
+		unsigned long nr = 0;
+
+		for (int level = 0; level < granules[i].levels; level++) {
+			/* log2 of what one page of descriptors translates */
+			unsigned int span = shift + level * (shift - 3) +
+					    min(shift, PAGE_SHIFT) - 3;
+
+			nr += 1 + ((size - 1) >> span) + 1;
+		}
+
+		tables = max(tables, nr);
+	}
+
+	return (size >> PAGE_SHIFT) + 1 + tables;
+}
+
+/* The pins of any vCPU, of which there are none before it is initialised. */
+static struct kvm_spe_pins *spe_vcpu_pins(struct kvm_vcpu *vcpu)
+{
+	/* Pairs with the release in kvm_spe_pins_create() */
+	return smp_load_acquire(&vcpu->arch.spe.pins);
+}
+
+/* The first range that ends behind @gfn. */
+static unsigned int spe_find(const struct kvm_spe_pins *pins, u64 gfn)
+{
+	unsigned int lo = 0, hi = pins->nr_ranges;
+
+	while (lo < hi) {
+		unsigned int mid = lo + (hi - lo) / 2;
+		const struct spe_range *r = &pins->ranges[mid];
+
+		if (r->gfn + r->nr > gfn)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+
+	return lo;
+}
+
+static void spe_set_nr_pages(struct kvm_spe_pins *pins, unsigned long nr_pages)
+{
+	pins->nr_pages = nr_pages;
+	WRITE_ONCE(pins->vcpu->stat.spe_pinned_pages, nr_pages);
+}
+
+/* Insert an empty slot before range @i. */
+static struct spe_range *spe_open(struct kvm_spe_pins *pins, unsigned int i)
+{
+	struct spe_range *r = &pins->ranges[i];
+
+	memmove(r + 1, r, (pins->nr_ranges - i) * sizeof(*r));
+	pins->nr_ranges++;
+
+	return r;
+}
+
+/* Let a range begin at @gfn, which is inside of range @i. */
+static void spe_split(struct kvm_spe_pins *pins, unsigned int i, u64 gfn)
+{
+	struct spe_range *r = spe_open(pins, i);
+
+	r[1].gfn = gfn;
+	r[1].pfn = r->pfn + (gfn - r->gfn);
+	r[1].nr = r->gfn + r->nr - gfn;
+	r->nr = gfn - r->gfn;
+}
+
+static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
+{
+	return a->gfn + a->nr == b->gfn && a->pfn + a->nr == b->pfn &&
+	       a->owner == b->owner && a->flags == b->flags &&
+	       a->map_shift == b->map_shift &&
+	       (u64)a->nr + b->nr <= U32_MAX;
+}
+
+/* Add pages that are not in the set. There is room. */
+static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new)
+{
+	unsigned int i = spe_find(pins, new->gfn);
+
+	lockdep_assert_held(&pins->lock);
+
+	if (i && spe_mergeable(&pins->ranges[i - 1], new))
+		pins->ranges[i - 1].nr += new->nr;
+	else
+		*spe_open(pins, i) = *new;
+
+	pins->max_map_shift = max(pins->max_map_shift, new->map_shift);
+	spe_set_nr_pages(pins, pins->nr_pages + new->nr);
+}
+
+/*
+ * Take pins->lock with room for @extra more ranges. Returns -ENOMEM, without
+ * the lock, if there is none to be had.
+ */
+static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
+{
+	struct spe_range *new, *old;
+	size_t want;
+
+	extra += SPE_SPLITS;
+
+	spin_lock(&pins->lock);
+	while (pins->capacity - pins->nr_ranges < extra) {
+		want = (size_t)pins->nr_ranges + extra;
+		want += want / 2;
+		spin_unlock(&pins->lock);
+
+		new = kvmalloc_array(want, sizeof(*new), GFP_KERNEL_ACCOUNT);
+		if (!new)
+			return -ENOMEM;
+
+		spin_lock(&pins->lock);
+		if (want - pins->nr_ranges < extra) {
+			old = new;
+		} else {
+			memcpy(new, pins->ranges,
+			       pins->nr_ranges * sizeof(*new));
+			old = pins->ranges;
+			pins->ranges = new;
+			pins->capacity = want;
+		}
+		spin_unlock(&pins->lock);
+
+		kvfree(old);
+		spin_lock(&pins->lock);
+	}
+
+	return 0;
+}
+
+/* Give pages back to the host. May sleep; needs no mm. */
+static unsigned long spe_unpin(const struct spe_range *r)
+{
+	u64 pfn = r->pfn;
+	u32 left = r->nr;
+
+	while (left && !(r->flags & SPE_RANGE_GMEM)) {
+		u32 nr = min(left, 512U);
+
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), nr, true);
+		pfn += nr;
+		left -= nr;
+		cond_resched();
+	}
+
+	return r->nr;
+}
+
+typedef bool (*spe_match_fn)(const struct spe_range *r, u8 owner);
+
+static bool spe_match_stale(const struct spe_range *r, u8 owner)
+{
+	return r->flags & SPE_RANGE_STALE;
+}
+
+static bool spe_match_unneeded(const struct spe_range *r, u8 owner)
+{
+	return r->owner == owner && !(r->flags & SPE_RANGE_NEEDED);
+}
+
+static bool spe_match_owner(const struct spe_range *r, u8 owner)
+{
+	return r->owner == owner;
+}
+
+static bool spe_match_all_unneeded(const struct spe_range *r, u8 owner)
+{
+	return !(r->flags & SPE_RANGE_NEEDED);
+}
+
+static bool spe_match_all(const struct spe_range *r, u8 owner)
+{
+	return true;
+}
+
+/* Unpin every range that matches. */
+static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match, u8 owner)
+{
+	unsigned long unpinned = 0;
+	unsigned int from, to, nr;
+
+	might_sleep();
+
+	mutex_lock(&pins->reap_mutex);
+	do {
+		nr = 0;
+
+		spin_lock(&pins->lock);
+		for (from = to = 0; from < pins->nr_ranges; from++) {
+			struct spe_range *r = &pins->ranges[from];
+
+			if (nr < SPE_REAP && match(r, owner)) {
+				spe_set_nr_pages(pins, pins->nr_pages - r->nr);
+				pins->reap[nr++] = *r;
+				continue;
+			}
+
+			if (to != from)
+				pins->ranges[to] = *r;
+			to++;
+		}
+		pins->nr_ranges = to;
+		if (!to)
+			pins->max_map_shift = PAGE_SHIFT;
+		spin_unlock(&pins->lock);
+
+		for (unsigned int i = 0; i < nr; i++)
+			unpinned += spe_unpin(&pins->reap[i]);
+	} while (nr == SPE_REAP);
+	mutex_unlock(&pins->reap_mutex);
+
+	if (unpinned)
+		trace_kvm_spe_unpin(pins->vcpu->vcpu_id, unpinned,
+				    READ_ONCE(pins->nr_pages));
+}
+
+static void spe_drop_window(struct spe_window *w)
+{
+	w->used = false;
+	w->valid = false;
+}
+
+static void spe_forget_windows(struct kvm_spe_pins *pins)
+{
+	lockdep_assert_held(&pins->lock);
+
+	for (int i = 0; i < SPE_NR_WINDOWS; i++)
+		spe_drop_window(&pins->windows[i]);
+}
+
+/*
+ * Is the vCPU profiling, or about to? A buffer can stay enabled for hours, while
+ * the VM is paused or the guest idle.
+ */
+static bool spe_in_use(struct kvm_spe_pins *pins)
+{
+	struct kvm_vcpu *vcpu = pins->vcpu;
+	u64 exits = READ_ONCE(vcpu->stat.exits);
+	bool ran = exits != pins->last_exits || READ_ONCE(vcpu->cpu) != -1;
+
+	lockdep_assert_held(&pins->lock);
+
+	pins->last_exits = exits;
+
+	return pins->busy || (ran && READ_ONCE(vcpu->arch.spe.ready));
+}
+
+/* Delayed work: it touches no mm, so that it can outlive the VMM's. */
+static void spe_work(struct work_struct *work)
+{
+	struct kvm_spe_pins *pins = container_of(to_delayed_work(work),
+						 struct kvm_spe_pins, work);
+	bool idle, again;
+
+	spe_reap(pins, spe_match_stale, 0);
+
+	spin_lock(&pins->lock);
+	if (spe_in_use(pins))
+		pins->last_use = jiffies;
+	idle = time_after_eq(jiffies, pins->last_use + SPE_IDLE);
+	if (idle) {
+		spe_forget_windows(pins);
+		/* An attempt that begins now must not claim what goes */
+		for (unsigned int i = 0; i < pins->nr_ranges; i++)
+			pins->ranges[i].flags |= SPE_RANGE_STALE;
+	}
+	spin_unlock(&pins->lock);
+
+	if (idle) {
+		/* A buffer that is enabled is pinned again when the vCPU runs */
+		kvm_make_request(KVM_REQ_SPE, pins->vcpu);
+		spe_reap(pins, spe_match_stale, 0);
+	}
+
+	spin_lock(&pins->lock);
+	again = pins->nr_ranges;
+	spin_unlock(&pins->lock);
+
+	if (again)
+		queue_delayed_work(system_dfl_wq, &pins->work, SPE_IDLE);
+}
+
+/*
+ * A notifier, or KVM itself, takes rights of [start, end) at stage 2 away.
+ * Returns true if the set of the vCPU has pages there.
+ *
+ * @flag says what becomes of them. Taking a right from a part of a block takes
+ * it from all of the block.
+ */
+static bool spe_mark(struct kvm_spe_pins *pins, u64 start, u64 end, u8 flag)
+{
+	u64 widest, from, to;
+	bool found = false;
+	unsigned int i;
+
+	guard(spinlock)(&pins->lock);
+
+	if (!pins->nr_ranges)
+		return false;
+
+	widest = BIT_ULL(pins->max_map_shift - PAGE_SHIFT);
+	to = ALIGN(end, widest);
+
+	for (i = spe_find(pins, ALIGN_DOWN(start, widest));
+	     i < pins->nr_ranges && pins->ranges[i].gfn < to; i++) {
+		struct spe_range *r = &pins->ranges[i];
+		u64 leaf = BIT_ULL(r->map_shift - PAGE_SHIFT);
+		u64 hi;
+
+		from = max(r->gfn, ALIGN_DOWN(start, leaf));
+		hi = min(r->gfn + r->nr, ALIGN(end, leaf));
+		if (from >= hi)
+			continue;
+
+		found = true;
+		if (r->flags & SPE_RANGE_NEEDED)
+			pins->hit = true;
+		if (r->flags & flag)
+			continue;
+
+		/*
+		 * Mark what is hit, or, when the array has no room to split the
+		 * range, all of it: the rest is then pinned again.
+		 */
+		if (from > r->gfn &&
+		    pins->capacity - pins->nr_ranges > SPE_BATCH) {
+			spe_split(pins, i, from);
+			continue;
+		}
+		if (hi < r->gfn + r->nr &&
+		    pins->capacity - pins->nr_ranges > SPE_BATCH)
+			spe_split(pins, i, hi);
+
+		r->flags |= flag;
+
+		for (int w = 0; w < SPE_NR_WINDOWS; w++) {
+			if (r->owner == w || r->owner == SPE_SHARED)
+				pins->windows[w].valid = false;
+		}
+	}
+
+	return found;
+}
+
+static void spe_mark_all_vcpus(struct kvm *kvm, gfn_t start, gfn_t end, u8 flag)
+{
+	DECLARE_BITMAP(kick, KVM_MAX_VCPUS);
+	struct kvm_spe_pins *pins;
+	struct kvm_vcpu *vcpu;
+	bool any = false;
+	unsigned long i;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (!kvm_has_spe(kvm))
+		return;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		pins = spe_vcpu_pins(vcpu);
+		if (!pins || !READ_ONCE(pins->nr_pages) ||
+		    !spe_mark(pins, start, end, flag))
+			continue;
+
+		trace_kvm_spe_stale(vcpu->vcpu_id, start, end,
+				    flag == SPE_RANGE_STALE);
+
+		if (!any)
+			bitmap_zero(kick, KVM_MAX_VCPUS);
+		any = true;
+		__set_bit(i, kick);
+
+		/*
+		 * The vCPU unpins before it next enters the guest. It may not
+		 * be about to: the pages go back at once all the same.
+		 */
+		if (flag == SPE_RANGE_STALE)
+			mod_delayed_work(system_dfl_wq, &pins->work, 0);
+	}
+
+	/*
+	 * Wait for the vCPUs to leave the guest: the exit drains and disables
+	 * the buffer, so that the SPU never runs on the hole. An idle vCPU need
+	 * not be woken for it. Waiting for an IPI under mmu_lock is fine: those
+	 * who want the lock spin with interrupts enabled.
+	 */
+	if (any)
+		kvm_make_vcpus_request_mask(kvm, KVM_REQ_SPE | KVM_REQUEST_WAIT |
+					    KVM_REQUEST_NO_WAKEUP, kick);
+}
+
+/**
+ * kvm_spe_unmap_gfn_range - stage 2 is about to lose pages
+ * @kvm: the VM
+ * @start: the first page
+ * @end: the first page behind
+ *
+ * Context: mmu_lock held for write, before the unmap; does not sleep.
+ */
+void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	spe_mark_all_vcpus(kvm, start, end, SPE_RANGE_STALE);
+}
+
+/**
+ * kvm_spe_wp_gfn_range - stage 2 is about to be write-protected
+ * @kvm: the VM
+ * @start: the first page
+ * @end: the first page behind
+ *
+ * For the dirty log. The pages stay pinned. A buffer that is enabled, or is
+ * enabled later, gets them writable again, one by one, and marks them dirty; a
+ * buffer that is not enabled keeps none of them dirty.
+ *
+ * Context: mmu_lock held for write, before the change; does not sleep.
+ */
+void kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	spe_mark_all_vcpus(kvm, start, end, SPE_RANGE_REMAP);
+}
+
+/**
+ * kvm_spe_gfn_range_pinned - may the SPU of a vCPU use one of these pages?
+ * @kvm: the VM
+ * @start: the first page
+ * @end: the first page behind
+ *
+ * Context: mmu_lock held.
+ */
+bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	struct kvm_spe_pins *pins;
+	struct kvm_vcpu *vcpu;
+	unsigned long v;
+	unsigned int i;
+
+	lockdep_assert_held(&kvm->mmu_lock);
+
+	if (!kvm_has_spe(kvm))
+		return false;
+
+	kvm_for_each_vcpu(v, vcpu, kvm) {
+		pins = spe_vcpu_pins(vcpu);
+		if (!pins || !READ_ONCE(pins->nr_pages))
+			continue;
+
+		guard(spinlock)(&pins->lock);
+		for (i = spe_find(pins, start);
+		     i < pins->nr_ranges && pins->ranges[i].gfn < end; i++) {
+			if (!(pins->ranges[i].flags &
+			      (SPE_RANGE_STALE | SPE_RANGE_REMAP)))
+				return true;
+		}
+	}
+
+	return false;
+}
+
+/* --- The walk ------------------------------------------------------------ */
+
+static int spe_note_desc(struct s1_walk_context *ctxt, void *priv)
+{
+	struct spe_attempt *a = priv;
+
+	a->desc_ipa[ctxt->level + 1] = ctxt->desc_ipa;
+	return 0;
+}
+
+static int spe_need_add(struct spe_attempt *a, u64 va, u64 ipa, u64 len, s8 level)
+{
+	struct spe_need *n;
+	u64 first = ipa >> PAGE_SHIFT;
+	u64 nr = ((ipa + len - 1) >> PAGE_SHIFT) - first + 1;
+
+	if (nr > U32_MAX)
+		return -ENOSPC;
+
+	if (a->nr_need == a->need_capacity) {
+		size_t want = max(64U, 2 * a->need_capacity);
+
+		/* Each entry is one page or more: there is no need for more */
+		if (a->nr_need > 16 * (a->vcpu->kvm->nr_memslot_pages + 64))
+			return -ENOSPC;
+
+		n = kvrealloc(a->need, want * sizeof(*n), GFP_KERNEL_ACCOUNT);
+		if (!n)
+			return -ENOMEM;
+		a->need = n;
+		a->need_capacity = want;
+	}
+
+	a->need[a->nr_need++] = (struct spe_need) {
+		.gfn	= first,
+		.va	= va,
+		.nr	= nr,
+		.offset	= level == SPE_LEVEL_BUFFER ? offset_in_page(ipa) : 0,
+		.level	= level,
+	};
+
+	return 0;
+}
+
+/* Where the SPU is when it needs page @gfn of a run. */
+static u64 spe_need_va(const struct spe_need *need, u64 gfn)
+{
+	if (gfn == need->gfn || need->level != SPE_LEVEL_BUFFER)
+		return need->va;
+
+	return need->va - need->offset + ((gfn - need->gfn) << PAGE_SHIFT);
+}
+
+/* Are these pages in the set, and mapped? */
+static int spe_recheck_run(struct spe_attempt *a, u64 ipa, u64 len)
+{
+	struct kvm_spe_pins *pins = a->pins;
+	u64 gfn = ipa >> PAGE_SHIFT, end = ((ipa + len - 1) >> PAGE_SHIFT) + 1;
+
+	guard(spinlock)(&pins->lock);
+
+	for (unsigned int i = spe_find(pins, gfn); gfn < end; i++) {
+		struct spe_range *r = &pins->ranges[i];
+
+		if (i == pins->nr_ranges || r->gfn > gfn ||
+		    (r->flags & (SPE_RANGE_STALE | SPE_RANGE_REMAP)))
+			return -ESTALE;
+
+		gfn = r->gfn + r->nr;
+	}
+
+	return 0;
+}
+
+static int spe_end_run(struct spe_attempt *a)
+{
+	u64 len = a->run_len;
+
+	if (!len)
+		return 0;
+
+	a->run_len = 0;
+	if (a->max_descs)
+		return spe_recheck_run(a, a->run_ipa, len);
+
+	return spe_need_add(a, a->run_va, a->run_ipa, len, SPE_LEVEL_BUFFER);
+}
+
+static int spe_add_buffer(struct spe_attempt *a, u64 va, u64 ipa, u64 len)
+{
+	int ret;
+
+	if (a->run_len && a->run_va + a->run_len == va &&
+	    a->run_ipa + a->run_len == ipa) {
+		a->run_len += len;
+		return 0;
+	}
+
+	ret = spe_end_run(a);
+	a->run_va = va;
+	a->run_ipa = ipa;
+	a->run_len = len;
+
+	return ret;
+}
+
+/* @ipa is in a table of @level that translates addresses from @va on. */
+static int spe_add_table(struct spe_attempt *a, u64 va, u64 ipa, s8 level)
+{
+	u64 gfn = ipa >> PAGE_SHIFT;
+
+	if (a->table_gfn[level + 1] == gfn)
+		return 0;
+
+	a->table_gfn[level + 1] = gfn;
+	if (a->max_descs)
+		return spe_recheck_run(a, ipa, sizeof(u64));
+
+	return spe_need_add(a, va, ipa, sizeof(u64), level);
+}
+
+/*
+ * May the SPU write through this descriptor? Its writes are privileged, with
+ * PAN treated as 0. To say yes where the SPU says no only pins in vain. A clean
+ * page that hardware makes dirty is writable whatever PMBIDR_EL1.F says, since
+ * software may have the CPU write to it first.
+ */
+static bool spe_s1_writable(struct kvm_vcpu *vcpu, const struct s1_walk_info *wi,
+			    const struct s1_walk_result *wr)
+{
+	if (wr->pw)
+		return true;
+
+	return wi->ha && (wr->desc & PTE_DBM) && !(wr->APTable & BIT(1)) &&
+	       (vcpu_read_sys_reg(vcpu, TCR_EL1) & TCR_HD);
+}
+
+static bool spe_is_table_abort(u8 fst)
+{
+	return fst >= ESR_ELx_FSC_SEA_TTW(-1) && fst <= ESR_ELx_FSC_SEA_TTW(3);
+}
+
+static int spe_walk_stop(struct spe_attempt *a, u64 va, enum spe_stop why,
+			 s8 level)
+{
+	if (va < a->stop) {
+		a->stop = va;
+		a->why = why;
+		a->table_level = level;
+	}
+
+	return 0;
+}
+
+/*
+ * Walk stage 1 from a->start to a->end, one walk per leaf table and per change
+ * of permissions, and report the pages of buffer and tables. Where stage 1 ends
+ * goes to a->stop and a->why.
+ *
+ * Side effect: as the hardware's walker may, KVM's sets the Access flag where
+ * TCR_EL1.HA says so.
+ *
+ * Context: SRCU held, vCPU loaded, may fault.
+ * Return: 0, -EAGAIN if the guest changed a table meanwhile, -EINTR, or the
+ * error of spe_add_*().
+ */
+static int spe_walk(struct spe_attempt *a)
+{
+	struct s1_walk_filter filter = { .fn = spe_note_desc, .priv = a };
+	struct kvm_vcpu *vcpu = a->vcpu;
+	unsigned int budget = a->max_descs ?: UINT_MAX;
+	u64 va = a->start;
+	int ret;
+
+	a->stop = a->end;
+	a->why = SPE_STOP_END;
+	a->run_len = 0;
+	memset(a->table_gfn, 0xff, sizeof(a->table_gfn));
+
+	while (va < a->end && budget) {
+		struct s1_walk_info wi = { .filter = &filter, .regime = TR_EL10 };
+		struct s1_walk_result wr = {};
+		unsigned int shift, left;
+		u64 desc, len, size;
+		int level;
+
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
+		ret = __kvm_translate_va(vcpu, &wi, &wr, va);
+		if (ret == -EAGAIN)
+			return ret;
+		if (ret) {
+			/* The table was there, but the VMM's fault handler? */
+			if (signal_pending(current))
+				return -EINTR;
+
+			if (wr.failed && spe_is_table_abort(wr.fst))
+				spe_walk_stop(a, va, SPE_STOP_TABLE,
+					      wr.fst - ESR_ELx_FSC_SEA_TTW(0));
+			else
+				spe_walk_stop(a, va, SPE_STOP_S1, 0);
+			break;
+		}
+
+		if (!s1_walk_translated(&wr)) {
+			/* Stage 1 off: flat, and no table */
+			ret = spe_add_buffer(a, va, wr.pa, a->end - va);
+			if (ret)
+				return ret;
+			break;
+		}
+
+		if (!spe_s1_writable(vcpu, &wi, &wr)) {
+			spe_walk_stop(a, va, SPE_STOP_S1, 0);
+			break;
+		}
+
+		level = wr.level;
+		shift = wi.pgshift + (3 - level) * (wi.pgshift - 3);
+		size = BIT_ULL(shift);
+
+		for (int l = wi.sl; l <= level; l++) {
+			ret = spe_add_table(a, va, a->desc_ipa[l + 1], l);
+			if (ret)
+				return ret;
+		}
+
+		/* Descriptors from here to the end of the table */
+		desc = a->desc_ipa[level + 1];
+		left = BIT(wi.pgshift - 3);
+		if (level == wi.sl)
+			left = BIT(64 - wi.txsz - shift);
+		left -= (va >> shift) & (left - 1);
+
+		len = min(size - (va & (size - 1)), a->end - va);
+		ret = spe_add_buffer(a, va, wr.pa, len);
+		if (ret)
+			return ret;
+
+		va += len;
+		left--;
+		budget--;
+
+		while (va < a->end && left && budget) {
+			u64 *descs = a->pins->descs;
+			unsigned int i, nr;
+
+			desc += sizeof(*descs);
+			nr = min3(left, budget, (unsigned int)SPE_DESCS);
+			nr = min_t(u64, nr, ((a->end - va - 1) >> shift) + 1);
+			/* No more than the host page holds */
+			nr = min_t(u64, nr, (PAGE_SIZE - offset_in_page(desc)) / sizeof(*descs));
+
+			if (__kvm_read_s1_descs(vcpu, &wi, desc, descs, nr))
+				break;
+
+			for (i = 0; i < nr; i++) {
+				u64 ipa;
+
+				if (!__kvm_s1_leaf_output(&wi, &wr, descs[i], &ipa))
+					break;
+
+				if (!i) {
+					ret = spe_add_table(a, va, desc, level);
+					if (ret)
+						return ret;
+				}
+
+				len = min(size, a->end - va);
+				ret = spe_add_buffer(a, va, ALIGN_DOWN(ipa, size), len);
+				if (ret)
+					return ret;
+				va += len;
+			}
+
+			/* A descriptor of another kind: walk to it */
+			if (i < nr)
+				break;
+
+			left -= nr;
+			budget -= nr;
+			desc += (nr - 1) * sizeof(*descs);
+		}
+	}
+
+	return spe_end_run(a);
+}
+
+/* --- Pin and map --------------------------------------------------------- */
+
+/* Write to the dirty log what the SPU may write to from now on. */
+static void spe_mark_dirty(struct kvm_vcpu *vcpu,
+			   struct kvm_memory_slot *memslot, gfn_t gfn,
+			   unsigned int nr)
+{
+	if (!kvm_slot_dirty_track_enabled(memslot))
+		return;
+
+	for (; nr; nr--, gfn++) {
+		/*
+		 * A buffer has more pages than a ring has entries, and most of
+		 * them are never written: they are found in the backup bitmap
+		 * at the end, instead of filling the ring again and again.
+		 */
+		if (vcpu->kvm->dirty_ring_size && memslot->dirty_bitmap)
+			set_bit_le(gfn - memslot->base_gfn, memslot->dirty_bitmap);
+		else
+			mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
+	}
+}
+
+/*
+ * Map pages at stage 2 that are contiguous in guest and host, and enter them
+ * into the set unless they are there (publish is NULL).
+ *
+ * Returns how many, or a negative error if none.
+ */
+static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
+		   gfn_t gfn, kvm_pfn_t pfn, unsigned int nr,
+		   unsigned long mmu_seq, const struct spe_range *publish)
+{
+	struct kvm_mmu_memory_cache *mc = &a->vcpu->arch.mmu_page_cache;
+	struct kvm_spe_pins *pins = a->pins;
+	struct kvm *kvm = a->vcpu->kvm;
+	int min_objs = kvm_mmu_cache_min_pages(&kvm->arch.mmu);
+	unsigned int done = 0, before;
+	long size = 0;
+	int ret = 0;
+
+	while (done < nr && !ret) {
+		/* A ring that is full has room for one more batch only */
+		if (kvm_slot_dirty_track_enabled(memslot) &&
+		    !memslot->dirty_bitmap &&
+		    kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, a->vcpu)) {
+			ret = -EBUSY;
+			break;
+		}
+
+		ret = kvm_mmu_topup_memory_cache(mc, min_objs);
+		if (ret)
+			break;
+
+		before = done;
+		kvm_fault_lock(kvm);
+		while (done < nr &&
+		       kvm_mmu_memory_cache_nr_free_objects(mc) >= min_objs) {
+			unsigned int n;
+
+			if (mmu_invalidate_retry(kvm, mmu_seq)) {
+				ret = -EAGAIN;
+				break;
+			}
+
+			size = kvm_stage2_map_pinned(a->vcpu, memslot, gfn + done,
+						     pfn + done);
+			if (size < 0) {
+				ret = size;
+				break;
+			}
+
+			/* The rest of a block is mapped as well */
+			n = min_t(u64, nr - done, (size >> PAGE_SHIFT) -
+				  ((gfn + done) & ((size >> PAGE_SHIFT) - 1)));
+
+			if (publish) {
+				struct spe_range r = *publish;
+
+				r.gfn = gfn + done;
+				r.pfn = pfn + done;
+				r.nr = n;
+				r.map_shift = __ffs(size);
+
+				spin_lock(&pins->lock);
+				spe_publish(pins, &r);
+				spin_unlock(&pins->lock);
+			} else {
+				a->map_shift = max_t(u8, a->map_shift, __ffs(size));
+			}
+
+			done += n;
+		}
+		kvm_fault_unlock(kvm);
+
+		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before);
+	}
+
+	return done ?: ret;
+}
+
+/* MTE: the tags of a page are the guest's only if the VMM lets it have tags. */
+static bool spe_mte_allowed(struct kvm *kvm, unsigned long hva)
+{
+	struct vm_area_struct *vma;
+
+	if (!kvm_has_mte(kvm))
+		return true;
+
+	guard(mmap_read_lock)(current->mm);
+	vma = vma_lookup(current->mm, hva);
+
+	return vma && (vma->vm_flags & VM_MTE_ALLOWED);
+}
+
+/*
+ * Pin pages of the VMM, as many as can be had in one go. Returns how many, or
+ * -EAGAIN, -EINTR, -ENOMEM, or another error if the first cannot be pinned.
+ */
+static int spe_gup(struct spe_attempt *a, unsigned long hva, unsigned int nr)
+{
+	unsigned int flags = FOLL_WRITE | FOLL_LONGTERM;
+	struct page **pages = a->pins->pages;
+	long ret;
+
+	/* GUP-fast cannot be interrupted, and so must not wait for a fault */
+	ret = pin_user_pages_fast(hva, nr, flags | FOLL_NOFAULT, pages);
+	if (ret > 0)
+		return ret;
+
+	ret = pin_user_pages_unlocked(hva, nr, pages, flags | FOLL_INTERRUPTIBLE |
+				      FOLL_HWPOISON);
+	if (ret > 0)
+		return ret;
+
+	if (signal_pending(current))
+		return -EINTR;
+
+	return ret ?: -EAGAIN;
+}
+
+static void spe_count(struct spe_attempt *a, unsigned int nr)
+{
+	a->vcpu->stat.spe_pin += nr;
+	a->pins->fresh += nr;
+}
+
+/* Pin and map at most @nr pages. Returns how many, or a negative error. */
+static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
+			 gfn_t gfn, unsigned int nr)
+{
+	struct spe_range r = {
+		.owner	= a->owner,
+		.flags	= SPE_RANGE_NEEDED,
+	};
+	struct kvm_spe_pins *pins = a->pins;
+	unsigned long mmu_seq, hva = __gfn_to_hva_memslot(memslot, gfn);
+	struct kvm *kvm = a->vcpu->kvm;
+	unsigned int got, done = 0;
+	int ret;
+
+	ret = spe_lock_reserve(pins, SPE_BATCH);
+	if (ret)
+		return ret;
+	spin_unlock(&pins->lock);
+
+	nr = min_t(unsigned int, nr, SPE_BATCH);
+	nr = min_t(u64, nr, memslot->base_gfn + memslot->npages - gfn);
+
+	mmu_seq = kvm->mmu_invalidate_seq;
+	/* Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). */
+	smp_rmb();
+
+	if (kvm_slot_has_gmem(memslot)) {
+		struct page *page;
+		kvm_pfn_t pfn;
+
+		ret = kvm_gmem_get_pfn(kvm, memslot, gfn, &pfn, &page, NULL);
+		if (ret)
+			return ret;
+
+		r.flags |= SPE_RANGE_GMEM;
+		ret = spe_map(a, memslot, gfn, pfn, 1, mmu_seq, &r);
+		if (ret < 0) {
+			kvm_release_page_unused(page);
+			return ret;
+		}
+
+		kvm_release_page_dirty(page);
+		spe_count(a, ret);
+		return ret;
+	}
+
+	if (!spe_mte_allowed(kvm, hva))
+		return -EFAULT;
+
+	ret = spe_gup(a, hva, nr);
+	if (ret < 0)
+		return ret;
+	got = ret;
+
+	while (done < got) {
+		kvm_pfn_t pfn = page_to_pfn(pins->pages[done]);
+		unsigned int n = 1;
+
+		if (!pfn_is_map_memory(pfn)) {
+			ret = -EFAULT;
+			break;
+		}
+
+		while (done + n < got &&
+		       page_to_pfn(pins->pages[done + n]) == pfn + n)
+			n++;
+
+		ret = spe_map(a, memslot, gfn + done, pfn, n, mmu_seq, &r);
+		if (ret < 0)
+			break;
+
+		done += ret;
+		spe_count(a, ret);
+		if (ret < n) {
+			ret = -EAGAIN;
+			break;
+		}
+	}
+
+	if (done < got)
+		unpin_user_pages(pins->pages + done, got - done);
+
+	return done ?: ret;
+}
+
+/* Map the pages of a range again, which are still pinned. */
+static int spe_remap_range(struct spe_attempt *a, struct kvm_memory_slot *memslot,
+			   const struct spe_range *r, gfn_t gfn, unsigned int nr)
+{
+	struct kvm *kvm = a->vcpu->kvm;
+	unsigned long mmu_seq = kvm->mmu_invalidate_seq;
+
+	/* SPE_BATCH bounds the time that mmu_lock is held */
+	nr = min_t(unsigned int, nr, SPE_BATCH);
+	nr = min_t(u64, nr, memslot->base_gfn + memslot->npages - gfn);
+
+	/*
+	 * Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). A notifier that
+	 * ran before has made the range stale, which the caller would have
+	 * seen under pins->lock.
+	 */
+	smp_rmb();
+
+	spin_lock(&a->pins->lock);
+	if (a->pins->hit) {
+		spin_unlock(&a->pins->lock);
+		return -EAGAIN;
+	}
+	spin_unlock(&a->pins->lock);
+
+	return spe_map(a, memslot, gfn, r->pfn + (gfn - r->gfn), nr, mmu_seq, NULL);
+}
+
+/* A page of @need cannot be had: what does it mean for the buffer? */
+static void spe_stop_at(struct spe_attempt *a, const struct spe_need *need,
+			u64 gfn, enum spe_stop why)
+{
+	if (need->level != SPE_LEVEL_BUFFER)
+		why = SPE_STOP_TABLE;
+
+	spe_walk_stop(a, spe_need_va(need, gfn), why, need->level);
+}
+
+/* All of a range is mapped again. */
+static void spe_remapped(struct spe_attempt *a, u64 gfn)
+{
+	struct kvm_spe_pins *pins = a->pins;
+	unsigned int i;
+
+	guard(spinlock)(&pins->lock);
+
+	/* Not if a notifier came in between: then all is done again */
+	i = spe_find(pins, gfn);
+	if (pins->hit || WARN_ON_ONCE(i == pins->nr_ranges))
+		return;
+
+	pins->ranges[i].flags &= ~SPE_RANGE_REMAP;
+	pins->ranges[i].map_shift = a->map_shift;
+	pins->max_map_shift = max(pins->max_map_shift, a->map_shift);
+	a->map_shift = 0;
+}
+
+/* Pin and map what is missing of one run. */
+static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
+{
+	struct kvm_spe_pins *pins = a->pins;
+	u64 gfn = need->gfn, end = need->gfn + need->nr;
+	unsigned int retries = 0;
+
+	while (gfn < end) {
+		struct kvm_memory_slot *memslot;
+		struct spe_range r = {};
+		bool pinned = false;
+		u64 next = end;
+		unsigned int i;
+		int ret;
+
+		/* The SPU does not get as far as this */
+		if (spe_need_va(need, gfn) >= a->stop)
+			return 0;
+
+		spin_lock(&pins->lock);
+		i = spe_find(pins, gfn);
+		if (i < pins->nr_ranges) {
+			r = pins->ranges[i];
+			pinned = r.gfn <= gfn;
+			next = min(end, pinned ? r.gfn + r.nr : r.gfn);
+		}
+		spin_unlock(&pins->lock);
+
+		if (pinned && (r.flags & SPE_RANGE_STALE))
+			return -EAGAIN;
+
+		if (pinned && !(r.flags & SPE_RANGE_REMAP) && !a->verify) {
+			gfn = next;
+			continue;
+		}
+
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
+		memslot = gfn_to_memslot(a->vcpu->kvm, gfn);
+		if (memslot && (memslot->flags & KVM_MEMSLOT_INVALID))
+			return -EAGAIN;
+
+		if (!memslot || (memslot->flags & KVM_MEM_READONLY)) {
+			spe_stop_at(a, need, gfn, SPE_STOP_NO_SLOT);
+			return 0;
+		}
+
+		if (pinned)
+			ret = spe_remap_range(a, memslot, &r, gfn, next - gfn);
+		else
+			ret = spe_pin_pages(a, memslot, gfn, next - gfn);
+
+		/* Somebody else's pages, most often: don't begin from anew */
+		if (ret == -EAGAIN && retries++ < SPE_RETRIES &&
+		    !READ_ONCE(pins->hit))
+			continue;
+
+		if (ret == -EAGAIN || ret == -EINTR || ret == -EBUSY ||
+		    ret == -ENOMEM)
+			return ret;
+
+		if (ret < 0) {
+			spe_stop_at(a, need, gfn, SPE_STOP_LIMIT);
+			return 0;
+		}
+
+		gfn += ret;
+		if (pinned && gfn == r.gfn + r.nr)
+			spe_remapped(a, r.gfn);
+	}
+
+	return 0;
+}
+
+/* --- Windows ------------------------------------------------------------- */
+
+static void spe_read_regime(struct kvm_vcpu *vcpu, u64 va, struct spe_regime *r)
+{
+	/* The ASID in the TTBR says nothing of where the tables are */
+	r->ttbr = vcpu_read_sys_reg(vcpu, va & BIT(55) ? TTBR1_EL1 : TTBR0_EL1) &
+		  TTBRx_EL1_BADDR;
+	r->tcr = vcpu_read_sys_reg(vcpu, TCR_EL1);
+	r->tcr2 = kvm_has_tcr2(vcpu->kvm) ? vcpu_read_sys_reg(vcpu, TCR2_EL1) : 0;
+	r->sctlr = vcpu_read_sys_reg(vcpu, SCTLR_EL1) &
+		   (SCTLR_ELx_M | SCTLR_ELx_EE | SCTLR_ELx_WXN);
+}
+
+static bool spe_same_regime(const struct spe_regime *a, const struct spe_regime *b)
+{
+	return a->ttbr == b->ttbr && a->tcr == b->tcr && a->tcr2 == b->tcr2 &&
+	       a->sctlr == b->sctlr;
+}
+
+/* An enable inside of a valid window: true if nothing is left to do. */
+static bool spe_reuse(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
+		      u64 ptr, u64 limit, const struct spe_regime *regime)
+{
+	struct spe_attempt a = {
+		.vcpu		= vcpu,
+		.pins		= pins,
+		.start		= ptr,
+		.end		= limit,
+		.max_descs	= SPE_RECHECK_DESCS,
+	};
+	bool found = false;
+
+	spin_lock(&pins->lock);
+	for (int i = 0; i < SPE_NR_WINDOWS; i++) {
+		struct spe_window *w = &pins->windows[i];
+
+		if (w->valid && w->start <= ptr && limit <= w->end &&
+		    spe_same_regime(&w->regime, regime)) {
+			w->stamp = ++pins->stamp;
+			pins->last_use = jiffies;
+			found = true;
+			break;
+		}
+	}
+	spin_unlock(&pins->lock);
+
+	/*
+	 * The guest may have changed its tables while the buffer was disabled.
+	 * To look at all of them would make enabling as slow as the buffer is
+	 * large. Look where the SPU begins; what that misses is repaired when
+	 * it faults.
+	 */
+	return found && !spe_walk(&a) && a.why == SPE_STOP_END;
+}
+
+static int spe_cmp_need(const void *a, const void *b)
+{
+	const struct spe_need *x = a, *y = b;
+
+	if (x->gfn != y->gfn)
+		return x->gfn < y->gfn ? -1 : 1;
+
+	return 0;
+}
+
+static void spe_sort_need(struct spe_attempt *a)
+{
+	unsigned int i;
+
+	for (i = 1; i < a->nr_need; i++) {
+		if (a->need[i - 1].gfn > a->need[i].gfn)
+			break;
+	}
+
+	if (i < a->nr_need)
+		sort_nonatomic(a->need, a->nr_need, sizeof(*a->need),
+			       spe_cmp_need, NULL);
+}
+
+/*
+ * Mark what the set has of the pages that are needed, so that it stays, and
+ * count the pages that it does not have. Ranges are cut at the borders of the
+ * needed runs.
+ */
+static int spe_claim(struct spe_attempt *a, unsigned long *missing)
+{
+	struct kvm_spe_pins *pins = a->pins;
+	u64 done = 0;
+	int ret;
+
+	*missing = 0;
+
+	ret = spe_lock_reserve(pins, 2 * a->nr_need);
+	if (ret)
+		return ret;
+
+	pins->hit = false;
+	for (unsigned int n = 0; n < a->nr_need; n++) {
+		/* Runs may overlap: a page counts once */
+		u64 gfn = max(a->need[n].gfn, done);
+		u64 end = a->need[n].gfn + a->need[n].nr;
+		unsigned int i;
+
+		if (gfn >= end)
+			continue;
+
+		*missing += end - gfn;
+
+		for (i = spe_find(pins, gfn);
+		     i < pins->nr_ranges && pins->ranges[i].gfn < end; i++) {
+			struct spe_range *r = &pins->ranges[i];
+
+			if (r->gfn < gfn) {
+				spe_split(pins, i, gfn);
+				continue;
+			}
+			if (r->gfn + r->nr > end)
+				spe_split(pins, i, end);
+			r->flags |= SPE_RANGE_NEEDED;
+			*missing -= r->nr;
+		}
+
+		done = end;
+	}
+	spin_unlock(&pins->lock);
+
+	return 0;
+}
+
+/* May @pages be pinned? Without a limit they are charged now. */
+static bool spe_may_pin(struct kvm_spe_pins *pins, unsigned long pages)
+{
+	if (pins->max_pages != ULONG_MAX)
+		return pages <= pins->max_pages;
+
+	if (pages > pins->charged) {
+		if (account_locked_vm(current->mm, pages - pins->charged, true))
+			return false;
+		pins->charged = pages;
+	}
+
+	return true;
+}
+
+/* The window that was not enabled for the longest time, or -1 */
+static int spe_oldest_window(const struct kvm_spe_pins *pins)
+{
+	int oldest = -1;
+
+	for (int i = 0; i < SPE_NR_WINDOWS; i++) {
+		if (pins->windows[i].used &&
+		    (oldest < 0 || pins->windows[i].stamp <
+				   pins->windows[oldest].stamp))
+			oldest = i;
+	}
+
+	return oldest;
+}
+
+static void spe_evict(struct kvm_spe_pins *pins, int window)
+{
+	spin_lock(&pins->lock);
+	spe_drop_window(&pins->windows[window]);
+	spin_unlock(&pins->lock);
+
+	spe_reap(pins, spe_match_unneeded, window);
+}
+
+/* Make room for @missing pages. */
+static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
+{
+	int oldest;
+
+	while (!spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing)) {
+		oldest = spe_oldest_window(pins);
+		if (oldest < 0)
+			break;
+		spe_evict(pins, oldest);
+	}
+
+	if (spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing))
+		return true;
+
+	/* Pages that were shared by windows which are gone */
+	spe_reap(pins, spe_match_all_unneeded, 0);
+
+	return spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing);
+}
+
+/* A free slot for a window */
+static u8 spe_new_window(struct kvm_spe_pins *pins)
+{
+	int i;
+
+	for (i = 0; i < SPE_NR_WINDOWS; i++) {
+		if (!pins->windows[i].used)
+			return i;
+	}
+
+	i = spe_oldest_window(pins);
+	spe_evict(pins, i);
+
+	return i;
+}
+
+/* Forget which ranges were needed; join what the claim has cut. */
+static void spe_settle(struct kvm_spe_pins *pins)
+{
+	unsigned int from, to = 0;
+
+	lockdep_assert_held(&pins->lock);
+
+	for (from = 0; from < pins->nr_ranges; from++) {
+		struct spe_range r = pins->ranges[from];
+
+		r.flags &= ~SPE_RANGE_NEEDED;
+		if (to && spe_mergeable(&pins->ranges[to - 1], &r))
+			pins->ranges[to - 1].nr += r.nr;
+		else
+			pins->ranges[to++] = r;
+	}
+
+	pins->nr_ranges = to;
+}
+
+/* All is pinned and mapped: make it a window. */
+static bool spe_commit(struct spe_attempt *a, const struct spe_regime *regime)
+{
+	struct kvm_spe_pins *pins = a->pins;
+	struct spe_window *w, *new = &pins->windows[a->owner];
+	u64 max_size = a->vcpu->kvm->arch.spe.max_buffer_size ?: U64_MAX;
+	unsigned long absorbed = 0;
+
+	guard(spinlock)(&pins->lock);
+
+	/* A notifier was faster */
+	if (pins->hit)
+		return false;
+
+	*new = (struct spe_window) {
+		.start	= a->start,
+		.end	= a->stop,
+		.regime	= *regime,
+		.stamp	= ++pins->stamp,
+		.used	= true,
+		.valid	= true,
+	};
+
+	/*
+	 * Parts of one buffer become one window: the next enable is then inside
+	 * of it, wherever it begins.
+	 */
+	for (int i = 0; i < SPE_NR_WINDOWS; i++) {
+		u64 start, end;
+
+		w = &pins->windows[i];
+		start = min(w->start, new->start);
+		end = max(w->end, new->end);
+
+		if (w == new || !w->used || w->start > new->end ||
+		    w->end < new->start || end - start > max_size ||
+		    !spe_same_regime(&w->regime, regime))
+			continue;
+
+		/* What is stale is of use only for what was walked again */
+		if (!w->valid && (start < new->start || end > new->end))
+			continue;
+
+		new->start = start;
+		new->end = end;
+		spe_drop_window(w);
+		absorbed |= BIT(i);
+	}
+
+	for (unsigned int i = 0; i < pins->nr_ranges; i++) {
+		struct spe_range *r = &pins->ranges[i];
+
+		if (r->owner == a->owner || r->owner == SPE_SHARED)
+			continue;
+		if (absorbed & BIT(r->owner))
+			r->owner = a->owner;
+		else if (r->flags & SPE_RANGE_NEEDED)
+			r->owner = SPE_SHARED;
+	}
+
+	spe_settle(pins);
+	pins->last_use = jiffies;
+
+	return true;
+}
+
+/*
+ * The attempt failed. What was there before stays. What it has pinned goes,
+ * unless the same is about to be tried again.
+ */
+static void spe_abort(struct spe_attempt *a, bool again)
+{
+	if (!again)
+		spe_reap(a->pins, spe_match_owner, a->owner);
+
+	guard(spinlock)(&a->pins->lock);
+	spe_settle(a->pins);
+}
+
+static void spe_set_busy(struct kvm_spe_pins *pins, bool busy)
+{
+	guard(spinlock)(&pins->lock);
+	pins->busy = busy;
+}
+
+/* Is there room for a record before the SPU has to be stopped? */
+static bool spe_room_for_record(struct kvm_vcpu *vcpu, u64 ptr, u64 stop)
+{
+	u64 pmsidr = vcpu->kvm->arch.spe.pmsidr;
+
+	return stop - ptr >= BIT_ULL(FIELD_GET(PMSIDR_EL1_MAXSIZE_MASK, pmsidr));
+}
+
+/* Not inside of a valid window: walk, compare, pin and map what is missing. */
+static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
+			  u64 ptr, u64 limit, const struct spe_regime *regime,
+			  bool fault, u8 *fsc)
+{
+	struct spe_attempt a = {
+		.vcpu	= vcpu,
+		.pins	= pins,
+		.start	= ptr,
+		.end	= limit,
+		.verify	= fault,
+	};
+	unsigned long missing;
+	int ret;
+
+	spe_reap(pins, spe_match_stale, 0);
+
+	ret = spe_walk(&a);
+	if (ret)
+		goto out_free;
+
+	if (a.nr_need) {
+		a.owner = spe_new_window(pins);
+		spe_sort_need(&a);
+
+		ret = spe_claim(&a, &missing);
+		if (ret)
+			goto out_free;
+
+		if (!spe_make_room(pins, missing))
+			ret = -ENOSPC;
+
+		for (unsigned int n = 0; n < a.nr_need && !ret; n++)
+			ret = spe_pin_need(&a, &a.need[n]);
+
+		if (!ret && a.stop > ptr && !spe_commit(&a, regime))
+			ret = -EAGAIN;
+
+		if (ret || a.stop <= ptr)
+			spe_abort(&a, ret == -EAGAIN || ret == -EINTR || ret == -EBUSY);
+	}
+
+	if (ret)
+		goto out_free;
+
+	ret = KVM_SPE_PIN_OK;
+	vcpu->arch.spe.hw_limit = limit;
+
+	switch (a.why) {
+	case SPE_STOP_END:
+	case SPE_STOP_S1:
+		break;
+	case SPE_STOP_NO_SLOT:
+		if (a.stop <= ptr)
+			ret = KVM_SPE_PIN_NOT_ALLOWED;
+		break;
+	case SPE_STOP_LIMIT:
+		if (!spe_room_for_record(vcpu, ptr, a.stop))
+			ret = KVM_SPE_PIN_NOT_ALLOWED;
+		else
+			vcpu->arch.spe.hw_limit = a.stop;
+		break;
+	case SPE_STOP_TABLE:
+		if (a.stop > ptr)
+			break;
+		*fsc = ESR_ELx_FSC_SEA_TTW(a.table_level);
+		ret = KVM_SPE_PIN_TABLE_ABORT;
+		break;
+	}
+
+out_free:
+	kvfree(a.need);
+
+	if (ret == -ENOMEM || ret == -ENOSPC)
+		ret = KVM_SPE_PIN_TOO_LARGE;
+
+	return ret;
+}
+
+/**
+ * kvm_spe_pin_buffer - make the guest's buffer ready for the SPU
+ * @vcpu: the vCPU, loaded, on its own thread
+ * @ptr: PMBPTR_EL1
+ * @limit: PMBLIMITR_EL1.LIMIT, above @ptr
+ * @fault: the SPU met a stage 2 fault at @ptr: look at everything again
+ * @fsc: for KVM_SPE_PIN_TABLE_ABORT, the fault status code
+ *
+ * On KVM_SPE_PIN_OK every page from @ptr on that the SPU can reach is pinned
+ * and mapped writable at stage 2, and vcpu->arch.spe.hw_limit is what
+ * PMBLIMITR_EL1.LIMIT has to be in hardware: below @limit where a page follows
+ * that the SPU must not write, but could.
+ *
+ * The result holds until KVM_REQ_SPE is raised again.
+ *
+ * Context: process context, preemptible; takes SRCU. May sleep.
+ * Return: an enum kvm_spe_pin_result; -EINTR if a signal is pending, -EBUSY if
+ * the vCPU's dirty ring has to be harvested. The same call then goes on where
+ * this one left off.
+ */
+int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
+		       u8 *fsc)
+{
+	struct kvm_spe_pins *pins = vcpu->arch.spe.pins;
+	struct spe_regime regime;
+	unsigned long before;
+	int ret, idx;
+
+	if (!pins)
+		return KVM_SPE_PIN_TOO_LARGE;
+
+	if (fault) {
+		vcpu->stat.spe_stage2_fault++;
+		trace_kvm_spe_stage2_fault(vcpu->vcpu_id, ptr);
+
+		/*
+		 * KVM relaxes permissions with a local TLB invalidation, since
+		 * an instruction that faults for an old entry on another CPU is
+		 * executed again. The SPU has stopped, and may have met one.
+		 */
+		kvm_arch_flush_remote_tlbs(vcpu->kvm);
+	}
+
+	spe_read_regime(vcpu, ptr, &regime);
+	pins->fresh = 0;
+	before = vcpu->stat.spe_pin;
+
+	idx = srcu_read_lock(&vcpu->kvm->srcu);
+	if (!fault && spe_reuse(vcpu, pins, ptr, limit, &regime)) {
+		srcu_read_unlock(&vcpu->kvm->srcu, idx);
+		vcpu->arch.spe.hw_limit = limit;
+		vcpu->stat.spe_pin_reuse++;
+		return KVM_SPE_PIN_OK;
+	}
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
+
+	spe_set_busy(pins, true);
+	do {
+		if (signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		cond_resched();
+
+		/* Not across attempts: a memslot may be waiting to go */
+		idx = srcu_read_lock(&vcpu->kvm->srcu);
+		ret = spe_pin_window(vcpu, pins, ptr, limit, &regime, fault, fsc);
+		srcu_read_unlock(&vcpu->kvm->srcu, idx);
+	} while (ret == -EAGAIN);
+	spe_set_busy(pins, false);
+
+	if (ret >= 0) {
+		if (vcpu->stat.spe_pin == before && ret == KVM_SPE_PIN_OK)
+			vcpu->stat.spe_pin_reuse++;
+		trace_kvm_spe_pin(vcpu->vcpu_id, ptr, limit, pins->fresh,
+				  READ_ONCE(pins->nr_pages), ret);
+	}
+
+	queue_delayed_work(system_dfl_wq, &pins->work, SPE_IDLE);
+
+	return ret;
+}
+
+/* --- Life cycle ---------------------------------------------------------- */
+
+/**
+ * kvm_spe_pins_create - what a vCPU needs to pin its buffer
+ * @vcpu: the vCPU
+ *
+ * Charges what the vCPU may pin to the VMM's RLIMIT_MEMLOCK, so that a running
+ * guest cannot run into the limit. Without a maximum size it is charged when
+ * the guest enables its buffer.
+ *
+ * Context: config_lock held, the VM's own mm. May sleep.
+ * Return: 0, or -ENOMEM.
+ */
+int kvm_spe_pins_create(struct kvm_vcpu *vcpu)
+{
+	u64 size = vcpu->kvm->arch.spe.max_buffer_size;
+	struct kvm_spe_pins *pins;
+
+	lockdep_assert_held(&vcpu->kvm->arch.config_lock);
+
+	if (WARN_ON_ONCE(vcpu->arch.spe.pins))
+		return 0;
+
+	pins = kvzalloc_obj(*pins, GFP_KERNEL_ACCOUNT);
+	if (!pins)
+		return -ENOMEM;
+
+	pins->vcpu = vcpu;
+	pins->max_map_shift = PAGE_SHIFT;
+	pins->max_pages = size ? kvm_spe_max_pages(size) : ULONG_MAX;
+	spin_lock_init(&pins->lock);
+	mutex_init(&pins->reap_mutex);
+	INIT_DELAYED_WORK(&pins->work, spe_work);
+
+	if (size) {
+		if (account_locked_vm(current->mm, pins->max_pages, true)) {
+			kvfree(pins);
+			return -ENOMEM;
+		}
+		pins->charged = pins->max_pages;
+	}
+
+	/* Notifiers look at all vCPUs */
+	smp_store_release(&vcpu->arch.spe.pins, pins);
+
+	return 0;
+}
+
+/**
+ * kvm_spe_pins_drop - a vCPU has no use for its pins
+ * @vcpu: the vCPU
+ *
+ * Context: on the vCPU's thread, or when it cannot run; does not sleep. The
+ * pages are given back soon after.
+ */
+void kvm_spe_pins_drop(struct kvm_vcpu *vcpu)
+{
+	struct kvm_spe_pins *pins = vcpu->arch.spe.pins;
+
+	if (!pins)
+		return;
+
+	spin_lock(&pins->lock);
+	spe_forget_windows(pins);
+	for (unsigned int i = 0; i < pins->nr_ranges; i++)
+		pins->ranges[i].flags |= SPE_RANGE_STALE;
+	spin_unlock(&pins->lock);
+
+	mod_delayed_work(system_dfl_wq, &pins->work, 0);
+}
+
+/**
+ * kvm_spe_flush_all - the VM's memory goes
+ * @kvm: the VM
+ *
+ * Context: the mm is being released: no vCPU can run. May sleep.
+ */
+void kvm_spe_flush_all(struct kvm *kvm)
+{
+	struct kvm_spe_pins *pins;
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	if (!kvm_has_spe(kvm))
+		return;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		pins = spe_vcpu_pins(vcpu);
+		if (!pins)
+			continue;
+
+		kvm_spe_pins_drop(vcpu);
+		flush_delayed_work(&pins->work);
+	}
+}
+
+/**
+ * kvm_spe_pins_destroy - undo kvm_spe_pins_create()
+ * @vcpu: the vCPU, which may never have been initialised, or only in part
+ *
+ * Context: no notifier runs any more. May sleep.
+ */
+void kvm_spe_pins_destroy(struct kvm_vcpu *vcpu)
+{
+	struct kvm_spe_pins *pins = vcpu->arch.spe.pins;
+
+	if (!pins)
+		return;
+
+	cancel_delayed_work_sync(&pins->work);
+	spe_reap(pins, spe_match_all, 0);
+
+	/* Not current's: the last reference to a VM can go anywhere */
+	account_locked_vm(vcpu->kvm->mm, pins->charged, false);
+
+	vcpu->arch.spe.pins = NULL;
+	kvfree(pins->ranges);
+	kvfree(pins);
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ *
+ * The Statistical Profiling Extension (SPE) in guests: the registers as the
+ * guest and userspace see them, and who owns the physical ones.
+ *
+ * The buffer registers always trap and live in memory, since the virtual
+ * interrupt follows PMBSR_EL1.S. The sampling registers trap until the guest's
+ * first access, see enum vcpu_spe_owner. A trap only records what the guest
+ * wrote: everything that takes time is left to KVM_REQ_SPE.
+ */
+
+#include <linux/kvm_host.h>
+
+#include <kvm/arm_spe.h>
+
+#include <asm/kvm_emulate.h>
+#include <asm/kvm_spe.h>
+#include <asm/spe.h>
+
+#include "hyp/include/hyp/spe-sr.h"
+#include "sys_regs.h"
+
+DEFINE_STATIC_KEY_FALSE(kvm_spe_in_use);
+
+/**
+ * kvm_spe_set_id_regs - what the guest can identify, after a change
+ * @kvm: the VM; its SPU is assigned, its maximum size may be set
+ *
+ * PMSIDR_EL1 is the SPU's own, since without FEAT_FGT the guest reads the
+ * physical one as soon as it owns the sampling registers. Of PMBIDR_EL1, P and
+ * AddrMode are 0: EL1 owns the buffer, by virtual addresses. PMSVer stops at
+ * v1p4: of v1p5, FEAT_SPE_EXC and FEAT_SPE_nVM are not offered.
+ *
+ * Context: config_lock held, the VM has not run.
+ */
+void kvm_spe_set_id_regs(struct kvm *kvm)
+{
+	struct kvm_arch_spe *spe = &kvm->arch.spe;
+	u64 val;
+
+	lockdep_assert_held(&kvm->arch.config_lock);
+
+	spe->pmsidr = spe->spu->pmsidr;
+	spe->pmsver = min_t(u8, spe->spu->pmsver, ID_AA64DFR0_EL1_PMSVer_V1P4);
+
+	spe->pmbidr = spe->spu->pmbidr & (PMBIDR_EL1_MaxBuffSize |
+					  PMBIDR_EL1_EA_MASK |
+					  PMBIDR_EL1_F |
+					  PMBIDR_EL1_ALIGN_MASK);
+	if (spe->max_buffer_size_set) {
+		u16 field = spe_encode_max_buff_size(spe->max_buffer_size);
+
+		spe->pmbidr &= ~PMBIDR_EL1_MaxBuffSize;
+		spe->pmbidr |= FIELD_PREP(PMBIDR_EL1_MaxBuffSize, field);
+	}
+
+	val = kvm_read_vm_id_reg(kvm, SYS_ID_AA64DFR0_EL1);
+	val &= ~ID_AA64DFR0_EL1_PMSVer_MASK;
+	val |= SYS_FIELD_PREP(ID_AA64DFR0_EL1, PMSVer, spe->pmsver);
+	kvm_set_vm_id_reg(kvm, SYS_ID_AA64DFR0_EL1, val);
+}
+
+/* Bits that the guest's version and PMSIDR_EL1 define; the others are RES0. */
+static u64 kvm_spe_reg_mask(const struct kvm *kvm, int reg)
+{
+	const struct kvm_arch_spe *spe = &kvm->arch.spe;
+	u64 mask;
+
+	/* Nothing is known yet; userspace restores what it saved from a VM */
+	if (!spe->spu)
+		return U64_MAX;
+
+	switch (reg) {
+	case PMSCR_EL1:
+		return PMSCR_EL1_E0SPE | PMSCR_EL1_E1SPE | PMSCR_EL1_CX |
+		       PMSCR_EL1_PA | PMSCR_EL1_TS | PMSCR_EL1_PCT_MASK;
+	case PMSICR_EL1:
+		mask = PMSICR_EL1_COUNT_MASK;
+		if (spe->pmsidr & PMSIDR_EL1_ERND)
+			mask |= PMSICR_EL1_ECOUNT_MASK;
+		return mask;
+	case PMSIRR_EL1:
+		return PMSIRR_EL1_INTERVAL_MASK | PMSIRR_EL1_RND;
+	case PMSFCR_EL1:
+		mask = PMSFCR_EL1_FE | PMSFCR_EL1_FT | PMSFCR_EL1_FL |
+		       PMSFCR_EL1_B | PMSFCR_EL1_LD | PMSFCR_EL1_ST;
+		if (spe->pmsidr & PMSIDR_EL1_FnE)
+			mask |= PMSFCR_EL1_FnE;
+		if (spe->pmsidr & PMSIDR_EL1_FDS)
+			mask |= PMSFCR_EL1_FDS;
+		if (spe->pmsidr & PMSIDR_EL1_EFT)
+			mask |= PMSFCR_EL1_FP | PMSFCR_EL1_SIMD |
+				PMSFCR_EL1_Bm | PMSFCR_EL1_LDm |
+				PMSFCR_EL1_STm | PMSFCR_EL1_FPm |
+				PMSFCR_EL1_SIMDm;
+		return mask;
+	case PMSEVFR_EL1:
+	case PMSNEVFR_EL1:
+		return spe->spu->pmsevfr_mask;
+	case PMSLATFR_EL1:
+		/* A 12-bit counter never reaches more */
+		if (FIELD_GET(PMSIDR_EL1_COUNTSIZE, spe->pmsidr) ==
+		    PMSIDR_EL1_COUNTSIZE_12_BIT_SAT)
+			return GENMASK_ULL(11, 0);
+		return PMSLATFR_EL1_MINLAT_MASK;
+	case PMBLIMITR_EL1:
+		mask = PMBLIMITR_EL1_LIMIT_MASK | PMBLIMITR_EL1_E;
+		if (spe->pmsver >= ID_AA64DFR0_EL1_PMSVer_V1P2)
+			mask |= PMBLIMITR_EL1_FM_MASK | PMBLIMITR_EL1_PMFZ;
+		return mask;
+	case PMBSR_EL1:
+		return PMBSR_EL1_EC_MASK | PMBSR_EL1_DL | PMBSR_EL1_EA |
+		       PMBSR_EL1_S | PMBSR_EL1_COLL | PMBSR_EL1_MSS_MASK |
+		       PMBSR_EL1_MSS2_MASK;
+	default:
+		return U64_MAX;
+	}
+}
+
+/* --- Owner of the sampling registers ------------------------------------- */
+
+/**
+ * kvm_spe_acquire - let the guest access the sampling registers
+ * @vcpu: the vCPU, loaded or being loaded
+ *
+ * Context: interrupts off. Followed by kvm_arm_setup_mdcr_el2().
+ */
+void kvm_spe_acquire(struct kvm_vcpu *vcpu)
+{
+	lockdep_assert_irqs_disabled();
+
+	if (vcpu->arch.spe.owner != VCPU_SPE_FREE)
+		return;
+
+	/* A CPU without the SPU: KVM_RUN fails, its registers may not exist */
+	if (!cpumask_test_cpu(smp_processor_id(), vcpu->kvm->arch.supported_cpus))
+		return;
+
+	if (host_data_test_flag(SPE_HOST_SESSION)) {
+		vcpu->arch.spe.owner = VCPU_SPE_SHARED;
+	} else {
+		__spe_load_guest_sampling(vcpu);
+		vcpu->arch.spe.owner = VCPU_SPE_GUEST;
+	}
+}
+
+/**
+ * kvm_spe_release - bring the guest's sampling registers to memory
+ * @vcpu: the vCPU, loaded or being put
+ *
+ * Context: interrupts off. Followed by kvm_arm_setup_mdcr_el2(), unless the
+ *	    vCPU is being put.
+ */
+void kvm_spe_release(struct kvm_vcpu *vcpu)
+{
+	lockdep_assert_irqs_disabled();
+
+	if (vcpu->arch.spe.owner == VCPU_SPE_GUEST)
+		__spe_save_guest_sampling(vcpu);
+
+	vcpu->arch.spe.owner = VCPU_SPE_FREE;
+}
+
+/**
+ * kvm_spe_sampling_enabled - does PMSCR_EL1 let EL1 or EL0 be sampled?
+ * @vcpu: the vCPU, by its own thread
+ */
+bool kvm_spe_sampling_enabled(struct kvm_vcpu *vcpu)
+{
+	u64 pmscr;
+
+	scoped_guard(irqsave) {
+		if (vcpu->arch.spe.owner == VCPU_SPE_GUEST)
+			pmscr = read_sysreg_el1(SYS_PMSCR);
+		else
+			pmscr = __vcpu_sys_reg(vcpu, PMSCR_EL1);
+	}
+
+	return pmscr & (PMSCR_EL1_E0SPE | PMSCR_EL1_E1SPE);
+}
+
+/**
+ * kvm_spe_buffer_enabled - is the guest's buffer enabled and not stopped?
+ * @vcpu: the vCPU, by its own thread
+ */
+bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu)
+{
+	return (__vcpu_sys_reg(vcpu, PMBLIMITR_EL1) & PMBLIMITR_EL1_E) &&
+	       !(__vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_S);
+}
+
+/**
+ * kvm_spe_vcpu_load - the vCPU comes to this CPU
+ * @vcpu: the vCPU; its MDCR_EL2 is set up afterwards
+ *
+ * A guest that was profiling goes on without touching a register, so its
+ * registers are loaded now; every other waits for the first access.
+ *
+ * Context: preemption off.
+ */
+void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+
+	if (!vcpu_spe_in_use(vcpu))
+		return;
+
+	if (!vcpu->wants_to_run || spe->blocked ||
+	    !kvm_spe_buffer_enabled(vcpu) ||
+	    !kvm_spe_sampling_enabled(vcpu))
+		return;
+
+	scoped_guard(irqsave)
+		kvm_spe_acquire(vcpu);
+}
+
+/**
+ * kvm_spe_vcpu_put - the vCPU leaves this CPU
+ * @vcpu: the vCPU
+ *
+ * Context: preemption off.
+ */
+void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu)
+{
+	if (!vcpu_spe_in_use(vcpu) || vcpu->arch.spe.owner == VCPU_SPE_FREE)
+		return;
+
+	scoped_guard(irqsave)
+		kvm_spe_release(vcpu);
+}
+
+/**
+ * kvm_arm_spe_host_start - the driver is about to program this CPU's SPU
+ *
+ * From here until kvm_arm_spe_host_stop() KVM keeps the host's registers apart
+ * from a guest's. A guest's values that are loaded are saved first.
+ *
+ * Context: interrupts off.
+ */
+void kvm_arm_spe_host_start(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	lockdep_assert_irqs_disabled();
+
+	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
+		return;
+
+	vcpu = kvm_get_running_vcpu();
+	if (vcpu && vcpu_spe_in_use(vcpu) &&
+	    vcpu->arch.spe.owner == VCPU_SPE_GUEST) {
+		__spe_save_guest_sampling(vcpu);
+		vcpu->arch.spe.owner = VCPU_SPE_SHARED;
+	}
+
+	host_data_set_flag(SPE_HOST_SESSION);
+}
+EXPORT_SYMBOL_GPL(kvm_arm_spe_host_start);
+
+/**
+ * kvm_arm_spe_host_stop - the driver has drained and disabled this CPU's SPU
+ *
+ * Context: interrupts off.
+ */
+void kvm_arm_spe_host_stop(void)
+{
+	lockdep_assert_irqs_disabled();
+
+	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
+		return;
+
+	host_data_clear_flag(SPE_HOST_SESSION);
+}
+EXPORT_SYMBOL_GPL(kvm_arm_spe_host_stop);
+
+/**
+ * kvm_arm_spe_claim_irq - was PMBIRQ raised by an event of a guest's?
+ *
+ * The switch clears PMBSR_EL1.S of the guest before interrupts are enabled.
+ * An interrupt controller may deliver the interrupt all the same.
+ *
+ * Context: the driver's interrupt handler, when PMBSR_EL1.S is 0 or it has no
+ *	    session.
+ * Return: true if so.
+ */
+bool kvm_arm_spe_claim_irq(void)
+{
+	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
+		return false;
+
+	if (!host_data_test_flag(SPE_GUEST_EVENT))
+		return false;
+
+	host_data_clear_flag(SPE_GUEST_EVENT);
+	return true;
+}
+EXPORT_SYMBOL_GPL(kvm_arm_spe_claim_irq);
+
+/* --- Accesses by the guest and by userspace ------------------------------ */
+
+/**
+ * kvm_spe_access_sampling - the guest accesses a sampling register
+ * @vcpu: the loaded vCPU
+ * @p: the access
+ * @r: the register's descriptor
+ *
+ * The access traps since the guest does not own the registers. It does from
+ * here on, unless the buffer is so wrong that the write which enables
+ * profiling has to be seen.
+ *
+ * Return: true: the instruction is done.
+ */
+bool kvm_spe_access_sampling(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
+			     const struct sys_reg_desc *r)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	u64 val;
+
+	/*
+	 * Preempted after the trap, the vCPU may come back with its registers
+	 * loaded if it profiles.
+	 */
+	guard(preempt)();
+	scoped_guard(irqsave) {
+		kvm_spe_release(vcpu);
+
+		if (p->is_write) {
+			val = p->regval & kvm_spe_reg_mask(vcpu->kvm, r->reg);
+			__vcpu_assign_sys_reg(vcpu, r->reg, val);
+		} else {
+			p->regval = __vcpu_sys_reg(vcpu, r->reg);
+		}
+
+		if (!spe->blocked)
+			kvm_spe_acquire(vcpu);
+	}
+	kvm_arm_setup_mdcr_el2(vcpu);
+
+	if (spe->blocked && p->is_write && r->reg == PMSCR_EL1)
+		kvm_make_request(KVM_REQ_SPE, vcpu);
+
+	return true;
+}
+
+/**
+ * kvm_spe_access_buffer - the guest accesses PMBLIMITR_EL1, PMBPTR_EL1 or PMBSR_EL1
+ * @vcpu: the loaded vCPU
+ * @p: the access
+ * @r: the register's descriptor
+ *
+ * Writes with E=1 are honoured: Linux rearms the buffer that way and clears
+ * PMBSR_EL1 last.
+ *
+ * Return: true: the instruction is done.
+ */
+bool kvm_spe_access_buffer(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
+			   const struct sys_reg_desc *r)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+
+	if (!p->is_write) {
+		p->regval = __vcpu_sys_reg(vcpu, r->reg);
+		return true;
+	}
+
+	__vcpu_assign_sys_reg(vcpu, r->reg,
+			      p->regval & kvm_spe_reg_mask(vcpu->kvm, r->reg));
+
+	/* The rule on alignment is for a pointer that software made (D17.7.4) */
+	if (r->reg == PMBPTR_EL1)
+		spe->ptr_written = true;
+
+	spe->ready = false;
+	kvm_make_request(KVM_REQ_SPE, vcpu);
+	return true;
+}
+
+/**
+ * kvm_spe_access_id - the guest reads PMSIDR_EL1 or PMBIDR_EL1
+ * @vcpu: the loaded vCPU
+ * @p: the access
+ * @r: the register's descriptor
+ *
+ * Return: true: the instruction is done. A write is UNDEFINED.
+ */
+bool kvm_spe_access_id(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
+		       const struct sys_reg_desc *r)
+{
+	if (p->is_write) {
+		kvm_inject_undefined(vcpu);
+		return false;
+	}
+
+	return !kvm_spe_get_id(vcpu, r, &p->regval);
+}
+
+/**
+ * kvm_spe_get_id - the VM's PMSIDR_EL1 or PMBIDR_EL1
+ * @vcpu: a vCPU with SPE
+ * @r: the register's descriptor
+ * @val: where it goes; 0 before the SPU is assigned
+ *
+ * Return: 0.
+ */
+int kvm_spe_get_id(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 *val)
+{
+	*val = reg_to_encoding(r) == SYS_PMSIDR_EL1 ? vcpu->kvm->arch.spe.pmsidr :
+						      vcpu->kvm->arch.spe.pmbidr;
+	return 0;
+}
+
+/**
+ * kvm_spe_set_id - userspace restores PMSIDR_EL1 or PMBIDR_EL1
+ * @vcpu: a vCPU with SPE
+ * @r: the register's descriptor
+ * @val: must be the VM's own value: both sides of a migration need the same
+ *	 SPU, alignment and size
+ *
+ * Return: 0, or -EINVAL for any other value.
+ */
+int kvm_spe_set_id(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val)
+{
+	u64 own;
+
+	kvm_spe_get_id(vcpu, r, &own);
+	return val == own ? 0 : -EINVAL;
+}
+
+/**
+ * kvm_spe_set_reg - userspace restores a register
+ * @vcpu: a vCPU with SPE, not running
+ * @r: the register's descriptor
+ * @val: the value; RES0 bits are dropped
+ *
+ * Return: 0.
+ */
+int kvm_spe_set_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val)
+{
+	__vcpu_assign_sys_reg(vcpu, r->reg,
+			      val & kvm_spe_reg_mask(vcpu->kvm, r->reg));
+
+	/* The first KVM_RUN looks at the buffer as a whole */
+	vcpu->arch.spe.ready = false;
+	vcpu->arch.spe.blocked = false;
+	kvm_make_request(KVM_REQ_SPE, vcpu);
+	return 0;
+}
+
+/**
+ * kvm_spe_visibility - is the register there?
+ * @vcpu: the vCPU
+ * @r: the register's descriptor
+ *
+ * Return: REG_HIDDEN if not, or 0. PMSNEVFR_EL1 and PMSDSFR_EL1 depend on the
+ *	   assigned SPU.
+ */
+unsigned int kvm_spe_visibility(const struct kvm_vcpu *vcpu,
+				const struct sys_reg_desc *r)
+{
+	u64 pmsidr = vcpu->kvm->arch.spe.pmsidr;
+
+	if (!vcpu_has_spe(vcpu))
+		return REG_HIDDEN;
+
+	switch (r->reg) {
+	case PMSNEVFR_EL1:
+		return pmsidr & PMSIDR_EL1_FnE ? 0 : REG_HIDDEN;
+	case PMSDSFR_EL1:
+		return pmsidr & PMSIDR_EL1_FDS ? 0 : REG_HIDDEN;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,706 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ *
+ * The Statistical Profiling Extension (SPE) in guests: the contract with
+ * userspace, buffer management events and the interrupt.
+ *
+ * Locks, outermost first:
+ *
+ *   vcpu->mutex
+ *     kvm->arch.config_lock		configuration: kvm->arch.spe, irq_num
+ *       kvm_spus_lock			the list of physical SPUs
+ *       mm->mmap_lock			charging RLIMIT_MEMLOCK
+ *
+ * Registers, owner and buffer state of a vCPU belong to the thread that has it
+ * loaded; the owner changes with interrupts off, where the host's driver could
+ * otherwise cut in (kvm_arm_spe_host_start()). Locks of the pinned buffer are
+ * in spe-buffer.c.
+ */
+
+#include <linux/kvm_host.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/perf_event.h>
+#include <linux/uaccess.h>
+
+#include <kvm/arm_arch_timer.h>
+#include <kvm/arm_spe.h>
+#include <kvm/arm_vgic.h>
+
+#include <asm/kvm_emulate.h>
+#include <asm/kvm_spe.h>
+#include <asm/spe.h>
+
+/* PMBSR_EL1.FSC of an Alignment fault */
+#define PMBSR_FSC_ALIGNMENT	0x21
+
+static LIST_HEAD(kvm_spus);
+static DEFINE_MUTEX(kvm_spus_lock);
+
+/* --- Physical SPUs ------------------------------------------------------- */
+
+/**
+ * kvm_arm_spu_register - tell KVM of a physical SPU
+ * @spu: what the driver probed; stays valid until kvm_arm_spu_unregister()
+ *
+ * Context: process, may sleep. The PMU must be registered with perf before.
+ */
+void kvm_arm_spu_register(struct kvm_arm_spu *spu)
+{
+	guard(mutex)(&kvm_spus_lock);
+	list_add_tail(&spu->entry, &kvm_spus);
+}
+EXPORT_SYMBOL_GPL(kvm_arm_spu_register);
+
+/**
+ * kvm_arm_spu_unregister - the driver is about to go
+ * @spu: as given to kvm_arm_spu_register()
+ *
+ * No VM has the SPU assigned: each of them holds the driver's module.
+ *
+ * Context: process, may sleep.
+ */
+void kvm_arm_spu_unregister(struct kvm_arm_spu *spu)
+{
+	guard(mutex)(&kvm_spus_lock);
+	list_del(&spu->entry);
+}
+EXPORT_SYMBOL_GPL(kvm_arm_spu_unregister);
+
+/* A reason why a VM cannot have SPE, or NULL. */
+static const char *kvm_spe_unsupported_reason(void)
+{
+	if (!is_kvm_arm_initialised())
+		return "KVM is not initialised";
+
+	if (is_protected_kvm_enabled())
+		return "not supported in protected mode";
+
+	/* The driver registers an SPU only if PMBIDR_EL1.P allows its use */
+	guard(mutex)(&kvm_spus_lock);
+	if (list_empty(&kvm_spus))
+		return "no SPU has been probed: no hardware, or the arm_spe_pmu driver is not loaded";
+
+	return NULL;
+}
+
+/**
+ * kvm_supports_guest_spe - can a VM made now use SPE?
+ *
+ * The answer depends on the system only, not on the CPU that asks.
+ *
+ * Context: process, may sleep.
+ * Return: the answer to KVM_CAP_ARM_SPE. A 'no' is explained in the log, once.
+ */
+bool kvm_supports_guest_spe(void)
+{
+	const char *reason = kvm_spe_unsupported_reason();
+
+	if (reason)
+		pr_info_once("kvm [%i]: SPE is not available to guests: %s\n",
+			     task_pid_nr(current), reason);
+
+	return !reason;
+}
+
+/* --- Attributes ---------------------------------------------------------- */
+
+static int kvm_spe_set_irq(struct kvm_vcpu *vcpu, int __user *uaddr)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_vcpu *other;
+	unsigned long i;
+	int irq;
+
+	if (get_user(irq, uaddr))
+		return -EFAULT;
+
+	if (!irqchip_in_kernel(kvm) || !irq_is_ppi(kvm, irq))
+		return -EINVAL;
+
+	/* A PPI has the same number on every vCPU */
+	kvm_for_each_vcpu(i, other, kvm) {
+		if (other != vcpu && other->arch.spe.irq_num &&
+		    other->arch.spe.irq_num != irq)
+			return -EINVAL;
+	}
+
+	if (vcpu->arch.spe.irq_num)
+		return -EBUSY;
+
+	vcpu->arch.spe.irq_num = irq;
+	return 0;
+}
+
+static struct kvm_arm_spu *kvm_spe_find_spu(int type)
+{
+	struct kvm_arm_spu *spu;
+
+	lockdep_assert_held(&kvm_spus_lock);
+
+	list_for_each_entry(spu, &kvm_spus, entry) {
+		if (spu->pmu->type == type)
+			return spu;
+	}
+
+	return NULL;
+}
+
+static int kvm_spe_set_spu(struct kvm_vcpu *vcpu, int __user *uaddr)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_arch_spe *spe = &kvm->arch.spe;
+	struct kvm_arm_spu *spu;
+	int type, ret;
+
+	if (get_user(type, uaddr))
+		return -EFAULT;
+
+	guard(mutex)(&kvm_spus_lock);
+
+	spu = kvm_spe_find_spu(type);
+	if (!spu)
+		return -ENXIO;
+
+	if (spe->spu)
+		return spe->spu == spu ? 0 : -EBUSY;
+
+	/* The module can be on its way out; to userspace the SPU has gone */
+	if (!try_module_get(spu->pmu->module))
+		return -ENXIO;
+
+	ret = kvm_arm_set_supported_cpus(kvm, kvm->arch.pmu_cpus, spu->cpus);
+	if (ret) {
+		module_put(spu->pmu->module);
+		return ret;
+	}
+
+	spe->spu = spu;
+	kvm_spe_set_id_regs(kvm);
+	return 0;
+}
+
+static int kvm_spe_set_max_buffer_size(struct kvm_vcpu *vcpu, u64 __user *uaddr)
+{
+	struct kvm_arch_spe *spe = &vcpu->kvm->arch.spe;
+	u64 size, hw_max;
+
+	if (!spe->spu)
+		return -ENODEV;
+
+	if (get_user(size, uaddr))
+		return -EFAULT;
+
+	if (!PAGE_ALIGNED(size))
+		return -EINVAL;
+
+	if (spe_decode_max_buff_size(spe_encode_max_buff_size(size)) != size)
+		return -EDOM;
+
+	hw_max = spe_decode_max_buff_size(FIELD_GET(PMBIDR_EL1_MaxBuffSize,
+							  spe->spu->pmbidr));
+	if (hw_max && (!size || size > hw_max))
+		return -ERANGE;
+
+	if (spe->max_buffer_size_set)
+		return spe->max_buffer_size == size ? 0 : -EINVAL;
+
+	spe->max_buffer_size = size;
+	spe->max_buffer_size_set = true;
+	kvm_spe_set_id_regs(vcpu->kvm);
+	return 0;
+}
+
+static int kvm_spe_init(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	int ret;
+
+	if (!spe->irq_num || !kvm->arch.spe.spu ||
+	    !kvm->arch.spe.max_buffer_size_set)
+		return -ENXIO;
+
+	/* GICv5 gives the interrupt a number of its own; untested, so refused */
+	if (!vgic_initialized(kvm) || vgic_is_v5(kvm))
+		return -ENXIO;
+
+	/* The timers claim theirs at the first KVM_RUN only, which would fail */
+	if (spe->irq_num == timer_irq(vcpu_vtimer(vcpu)) ||
+	    spe->irq_num == timer_irq(vcpu_ptimer(vcpu)))
+		return -EEXIST;
+
+	ret = kvm_vgic_set_owner(vcpu, spe->irq_num, spe);
+	if (ret)
+		return ret;
+
+	ret = kvm_spe_pins_create(vcpu);
+	if (ret)
+		return ret;
+
+	spe->pmsidr = kvm->arch.spe.pmsidr;
+	spe->initialized = true;
+	static_branch_inc(&kvm_spe_in_use);
+
+	/* Registers may have been restored already */
+	kvm_make_request(KVM_REQ_SPE, vcpu);
+	return 0;
+}
+
+/* What every attribute asks first, in the order of the contract. */
+static int kvm_spe_check_vcpu(struct kvm_vcpu *vcpu)
+{
+	if (!kvm_supports_guest_spe())
+		return -ENXIO;
+
+	return vcpu_has_spe(vcpu) ? 0 : -ENODEV;
+}
+
+/**
+ * kvm_spe_set_attr - KVM_SET_DEVICE_ATTR of the group KVM_ARM_VCPU_SPE_CTRL
+ * @vcpu: the vCPU
+ * @attr: the attribute; its address points to user memory
+ *
+ * Context: process, may sleep; config_lock held.
+ * Return: 0 or the errors of Documentation/virt/kvm/devices/vcpu.rst.
+ */
+int kvm_spe_set_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr)
+{
+	void __user *uaddr = (void __user *)(long)attr->addr;
+	int ret;
+
+	lockdep_assert_held(&vcpu->kvm->arch.config_lock);
+
+	ret = kvm_spe_check_vcpu(vcpu);
+	if (ret)
+		return ret;
+
+	if (kvm_vm_has_ran_once(vcpu->kvm) || vcpu->arch.spe.initialized)
+		return -EBUSY;
+
+	switch (attr->attr) {
+	case KVM_ARM_VCPU_SPE_IRQ:
+		return kvm_spe_set_irq(vcpu, uaddr);
+	case KVM_ARM_VCPU_SPE_SET_SPU:
+		return kvm_spe_set_spu(vcpu, uaddr);
+	case KVM_ARM_VCPU_MAX_BUFFER_SIZE:
+		return kvm_spe_set_max_buffer_size(vcpu, uaddr);
+	case KVM_ARM_VCPU_SPE_INIT:
+		return kvm_spe_init(vcpu);
+	}
+
+	return -ENXIO;
+}
+
+/**
+ * kvm_spe_get_attr - KVM_GET_DEVICE_ATTR of the group KVM_ARM_VCPU_SPE_CTRL
+ * @vcpu: the vCPU
+ * @attr: the attribute; its address points to user memory
+ *
+ * Context: process, may sleep; config_lock held.
+ * Return: 0, -ENXIO if it has not been set, or as kvm_spe_set_attr().
+ */
+int kvm_spe_get_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr)
+{
+	struct kvm_arch_spe *spe = &vcpu->kvm->arch.spe;
+	void __user *uaddr = (void __user *)(long)attr->addr;
+	int ret;
+
+	lockdep_assert_held(&vcpu->kvm->arch.config_lock);
+
+	ret = kvm_spe_check_vcpu(vcpu);
+	if (ret)
+		return ret;
+
+	switch (attr->attr) {
+	case KVM_ARM_VCPU_SPE_IRQ:
+		if (!vcpu->arch.spe.irq_num)
+			return -ENXIO;
+		return put_user(vcpu->arch.spe.irq_num, (int __user *)uaddr);
+	case KVM_ARM_VCPU_SPE_SET_SPU:
+		if (!spe->spu)
+			return -ENXIO;
+		return put_user(spe->spu->pmu->type, (int __user *)uaddr);
+	case KVM_ARM_VCPU_MAX_BUFFER_SIZE:
+		if (!spe->max_buffer_size_set)
+			return -ENXIO;
+		return put_user(spe->max_buffer_size, (u64 __user *)uaddr);
+	}
+
+	return -ENXIO;
+}
+
+/**
+ * kvm_spe_has_attr - KVM_HAS_DEVICE_ATTR of the group KVM_ARM_VCPU_SPE_CTRL
+ * @vcpu: the vCPU
+ * @attr: the attribute
+ *
+ * Return: 0 if the vCPU has the feature and the attribute exists, else -ENXIO.
+ */
+int kvm_spe_has_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr)
+{
+	if (!vcpu_has_spe(vcpu))
+		return -ENXIO;
+
+	switch (attr->attr) {
+	case KVM_ARM_VCPU_SPE_IRQ:
+	case KVM_ARM_VCPU_SPE_SET_SPU:
+	case KVM_ARM_VCPU_MAX_BUFFER_SIZE:
+	case KVM_ARM_VCPU_SPE_INIT:
+		return 0;
+	}
+
+	return -ENXIO;
+}
+
+/**
+ * kvm_spe_first_run - may this vCPU run?
+ * @vcpu: the vCPU, about to run for the first time
+ *
+ * Return: 0, or -EINVAL if it has the feature and lacks KVM_ARM_VCPU_SPE_INIT.
+ */
+int kvm_spe_first_run(struct kvm_vcpu *vcpu)
+{
+	if (vcpu_has_spe(vcpu) && !vcpu->arch.spe.initialized)
+		return -EINVAL;
+
+	return 0;
+}
+
+/**
+ * kvm_spe_vcpu_reset - the vCPU's registers have been reset
+ * @vcpu: the vCPU, not loaded; its own thread
+ *
+ * Context: process, preemption off.
+ */
+void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+
+	if (!spe->initialized)
+		return;
+
+	spe->ready = false;
+	spe->blocked = false;
+	spe->ptr_written = false;
+	spe->s2_fault = false;
+	kvm_spe_pins_drop(vcpu);
+	kvm_make_request(KVM_REQ_SPE, vcpu);
+}
+
+/**
+ * kvm_spe_vcpu_destroy - give back what the vCPU holds
+ * @vcpu: the vCPU, which never runs again
+ *
+ * Context: process, may sleep.
+ */
+void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu)
+{
+	kvm_spe_pins_destroy(vcpu);
+
+	if (vcpu->arch.spe.initialized) {
+		vcpu->arch.spe.initialized = false;
+		static_branch_dec(&kvm_spe_in_use);
+	}
+}
+
+/**
+ * kvm_spe_destroy_vm - give back what the VM holds
+ * @kvm: the VM; its vCPUs are gone
+ */
+void kvm_spe_destroy_vm(struct kvm *kvm)
+{
+	if (kvm->arch.spe.spu)
+		module_put(kvm->arch.spe.spu->pmu->module);
+}
+
+/* --- Events and the interrupt -------------------------------------------- */
+
+/*
+ * PMBIRQ is a level that follows PMBSR_EL1.S alone (D17.8, I_GRLRX): not E,
+ * nor whether the guest profiles.
+ */
+static void kvm_spe_update_irq(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	bool level = __vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_S;
+
+	if (level == spe->irq_level)
+		return;
+
+	spe->irq_level = level;
+	kvm_vgic_inject_irq(vcpu->kvm, vcpu, spe->irq_num, level, spe);
+}
+
+/*
+ * Record an event in the guest's PMBSR_EL1. What the event does not set keeps
+ * what it held (D17.8).
+ */
+static void kvm_spe_raise_event(struct kvm_vcpu *vcpu, u64 ec, u64 mss, u64 flags)
+{
+	u64 pmbsr = __vcpu_sys_reg(vcpu, PMBSR_EL1);
+
+	pmbsr &= ~(PMBSR_EL1_EC_MASK | PMBSR_EL1_MSS_MASK | PMBSR_EL1_MSS2_MASK);
+	pmbsr |= FIELD_PREP(PMBSR_EL1_EC_MASK, ec) |
+		 FIELD_PREP(PMBSR_EL1_MSS_MASK, mss) |
+		 PMBSR_EL1_S | flags;
+
+	__vcpu_assign_sys_reg(vcpu, PMBSR_EL1, pmbsr);
+	vcpu->arch.spe.ready = false;
+}
+
+/**
+ * kvm_spe_flush_hwstate - before the guest runs
+ * @vcpu: the loaded vCPU
+ *
+ * Context: preemption off.
+ */
+void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
+{
+	if (vcpu_spe_in_use(vcpu))
+		kvm_spe_update_irq(vcpu);
+}
+
+/**
+ * kvm_spe_sync_hwstate - after the guest ran
+ * @vcpu: the loaded vCPU
+ *
+ * Takes over what the SPU reported. A stage 2 fault is KVM's to mend and stays
+ * hidden from the guest; the next request does so.
+ *
+ * Context: interrupts off.
+ */
+void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	u64 hw;
+
+	if (!vcpu_spe_in_use(vcpu) || !spe->loaded)
+		return;
+
+	spe->loaded = false;
+	hw = spe->hw_pmbsr;
+
+	/* Loaded with the guest's value and S=0: hardware's is the guest's */
+	if (!(hw & PMBSR_EL1_S)) {
+		__vcpu_assign_sys_reg(vcpu, PMBSR_EL1, hw);
+		return;
+	}
+
+	host_data_set_flag(SPE_GUEST_EVENT);
+	spe->ready = false;
+
+	if (FIELD_GET(PMBSR_EL1_EC_MASK, hw) == PMBSR_EL1_EC_FAULT_S2) {
+		/* DL tells the guest that its last record was cut */
+		__vcpu_rmw_sys_reg(vcpu, PMBSR_EL1, |=,
+				   hw & (PMBSR_EL1_DL | PMBSR_EL1_COLL | PMBSR_EL1_EA));
+		spe->s2_fault = true;
+		kvm_make_request(KVM_REQ_SPE, vcpu);
+		return;
+	}
+
+	__vcpu_assign_sys_reg(vcpu, PMBSR_EL1, hw);
+
+	/* The SPU was stopped short of a page that it must not write: row 5 */
+	if (FIELD_GET(PMBSR_EL1_EC_MASK, hw) == PMBSR_EL1_EC_BUF &&
+	    FIELD_GET(PMBSR_EL1_BUF_BSC_MASK, hw) == PMBSR_EL1_BUF_BSC_FULL &&
+	    spe->hw_limit < (__vcpu_sys_reg(vcpu, PMBLIMITR_EL1) & PMBLIMITR_EL1_LIMIT_MASK))
+		kvm_spe_raise_event(vcpu, PMBSR_EL1_EC_BUF,
+				    PMBSR_EL1_BUF_BSC_NOT_ALLOWED, PMBSR_EL1_DL);
+
+	kvm_spe_update_irq(vcpu);
+}
+
+/* What a request found out about the guest's buffer. */
+struct kvm_spe_event {
+	u64	ec;
+	u64	mss;
+	u64	flags;
+};
+
+/*
+ * Rows 1 to 3 of the contract: the rules for enabling (D17.7.4, R_HXSYK), and
+ * the VM's maximum. Row 2 comes first since LIMIT - PTR is a size only if PTR
+ * is below LIMIT.
+ */
+static bool kvm_spe_check_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit,
+				 struct kvm_spe_event *event)
+{
+	struct kvm_arch_spe *spe = &vcpu->kvm->arch.spe;
+	u64 record = BIT_ULL(FIELD_GET(PMSIDR_EL1_MAXSIZE_MASK, spe->pmsidr));
+	u64 align = BIT_ULL(FIELD_GET(PMBIDR_EL1_ALIGN_MASK, spe->pmbidr));
+
+	*event = (struct kvm_spe_event){ .ec = PMBSR_EL1_EC_BUF };
+
+	if ((ptr ^ limit) & GENMASK_ULL(63, 56) ||
+	    ptr >= limit || limit - ptr < record) {
+		event->mss = PMBSR_EL1_BUF_BSC_FULL;
+		return false;
+	}
+
+	if (spe->max_buffer_size && limit - ptr > spe->max_buffer_size) {
+		event->mss = PMBSR_EL1_BUF_BSC_SIZE;
+		return false;
+	}
+
+	if (vcpu->arch.spe.ptr_written && !IS_ALIGNED(ptr, align)) {
+		event->ec = PMBSR_EL1_EC_FAULT_S1;
+		event->mss = PMBSR_FSC_ALIGNMENT;
+		return false;
+	}
+
+	return true;
+}
+
+/*
+ * Make the buffer ready, or say which event it is. Returns 1 with *event valid
+ * if it is not, 0 if it is, or a negative error.
+ */
+static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
+				  struct kvm_spe_event *event)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	u64 limit = __vcpu_sys_reg(vcpu, PMBLIMITR_EL1) & PMBLIMITR_EL1_LIMIT_MASK;
+	u64 ptr = __vcpu_sys_reg(vcpu, PMBPTR_EL1);
+	u8 fsc = 0;
+	int ret;
+
+	/*
+	 * A stage 2 fault interrupted a buffer that had been checked, and the
+	 * pointer may since have come too close to the end for the rules.
+	 */
+	if (!spe->s2_fault && !kvm_spe_check_buffer(vcpu, ptr, limit, event))
+		return 1;
+
+	ret = kvm_spe_pin_buffer(vcpu, ptr, limit, spe->s2_fault, &fsc);
+	switch (ret) {
+	case KVM_SPE_PIN_OK:
+		/* Honest to the guest: a record before PMBPTR_EL1 was cut */
+		if (spe->s2_fault &&
+		    (__vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_DL)) {
+			*event = (struct kvm_spe_event){
+				.ec	= PMBSR_EL1_EC_BUF,
+				.mss	= PMBSR_EL1_BUF_BSC_FULL,
+			};
+			return 1;
+		}
+		return 0;
+	case KVM_SPE_PIN_TOO_LARGE:
+		*event = (struct kvm_spe_event){
+			.ec	= PMBSR_EL1_EC_BUF,
+			.mss	= PMBSR_EL1_BUF_BSC_SIZE,
+		};
+		return 1;
+	case KVM_SPE_PIN_NOT_ALLOWED:
+		*event = (struct kvm_spe_event){
+			.ec	= PMBSR_EL1_EC_BUF,
+			.mss	= PMBSR_EL1_BUF_BSC_NOT_ALLOWED,
+			.flags	= PMBSR_EL1_DL,
+		};
+		return 1;
+	case KVM_SPE_PIN_TABLE_ABORT:
+		*event = (struct kvm_spe_event){
+			.ec	= PMBSR_EL1_EC_FAULT_S1,
+			.mss	= fsc,
+		};
+		return 1;
+	}
+
+	return ret;
+}
+
+/* While blocked, the write of PMSCR_EL1 is the moment of the event. */
+static void kvm_spe_set_blocked(struct kvm_vcpu *vcpu, bool blocked)
+{
+	vcpu->arch.spe.blocked = blocked;
+	if (!blocked)
+		return;
+
+	guard(preempt)();
+	scoped_guard(irqsave)
+		kvm_spe_release(vcpu);
+	kvm_arm_setup_mdcr_el2(vcpu);
+}
+
+/* The guest samples into a ready buffer: it must not wait for an access. */
+static void kvm_spe_resume(struct kvm_vcpu *vcpu)
+{
+	guard(preempt)();
+	scoped_guard(irqsave)
+		kvm_spe_acquire(vcpu);
+	kvm_arm_setup_mdcr_el2(vcpu);
+}
+
+/**
+ * kvm_spe_handle_request - make the guest's buffer ready
+ * @vcpu: the loaded vCPU, before it enters the guest
+ *
+ * Serves KVM_REQ_SPE: a buffer register was written, the vCPU was restored or
+ * reset, the SPU met a stage 2 fault, or the host took pinned memory away.
+ *
+ * Context: process, preemptible, may sleep.
+ * Return: 1 to go on, -EINTR with the request still pending when a signal came
+ *	   first, or another error.
+ */
+int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	struct kvm_spe_event event;
+	u64 pmblimitr;
+	int ret;
+
+	if (!spe->initialized)
+		return 1;
+
+	spe->ready = false;
+
+	if (!kvm_spe_buffer_enabled(vcpu)) {
+		spe->s2_fault = false;
+		kvm_spe_set_blocked(vcpu, false);
+		return 1;
+	}
+
+	pmblimitr = __vcpu_sys_reg(vcpu, PMBLIMITR_EL1);
+	spe->hw_limit = pmblimitr & PMBLIMITR_EL1_LIMIT_MASK;
+
+	/* Discard mode ignores the pointers and writes nothing (D17.5.5) */
+	if (FIELD_GET(PMBLIMITR_EL1_FM_MASK, pmblimitr) == PMBLIMITR_EL1_FM_DISCARD)
+		ret = 0;
+	else
+		ret = kvm_spe_prepare_buffer(vcpu, &event);
+
+	if (ret < 0) {
+		kvm_make_request(KVM_REQ_SPE, vcpu);
+		/* The dirty ring is full, and has a request of its own */
+		if (ret == -EBUSY)
+			return 1;
+		if (ret == -EINTR) {
+			vcpu->run->exit_reason = KVM_EXIT_INTR;
+			vcpu->stat.signal_exits++;
+		}
+		return ret;
+	}
+
+	spe->s2_fault = false;
+
+	if (!ret) {
+		spe->ready = true;
+		spe->ptr_written = false;
+		kvm_spe_set_blocked(vcpu, false);
+		if (kvm_spe_sampling_enabled(vcpu))
+			kvm_spe_resume(vcpu);
+		return 1;
+	}
+
+	/* The event happens when profiling becomes enabled, not before */
+	if (kvm_spe_sampling_enabled(vcpu)) {
+		kvm_spe_set_blocked(vcpu, false);
+		kvm_spe_raise_event(vcpu, event.ec, event.mss, event.flags);
+	} else {
+		kvm_spe_set_blocked(vcpu, true);
+	}
+
+	return 1;
+}

@@ -1,0 +1,2522 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ *
+ * The Statistical Profiling Extension (SPE) in guests: guests that profile
+ * themselves, take the interrupt, program the buffer in good and bad ways, are
+ * saved and restored, and share the SPU with the host. Their records are decoded
+ * and compared with what they executed. For the ioctls see spe_uapi_test.c.
+ */
+#include <linux/perf_event.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "spe.h"
+#include "gic.h"
+#include "gic_v3.h"
+#include "vgic.h"
+
+#define MAX_VCPUS		SPE_MAX_VCPUS
+
+/* Guest memory of a vCPU, both at the same address at stage 1 and 2. */
+#define BUF_BASE(cpu)		(SZ_1G + (u64)(cpu) * SZ_16M)
+#define BUF_SIZE		SZ_4M
+#define ARRAY_BASE(cpu)		(SZ_512M + (u64)(cpu) * SZ_1M)
+#define ARRAY_SIZE_BYTES	SZ_64K
+#define BUF_SLOT(cpu)		(10 + (cpu))
+#define ARRAY_SLOT(cpu)		(20 + (cpu))
+#define ODD_SLOT		30	/* for pages that cannot be pinned */
+#define ODD_BASE		(SZ_1G + SZ_512M)
+#define HOLE_BASE		(SZ_1G + SZ_512M + SZ_256M)
+
+#define CANARY			0xa5
+
+/* --- Guests -------------------------------------------------------------- */
+
+/* What the host asks of a vCPU, and what that answers. In guest memory. */
+struct guest_ctl {
+	/* From the host */
+	u64 ptr, limit;		/* the buffer; E not included */
+	u64 pmbsr_held;		/* PMBSR_EL1 before profiling is enabled */
+	u64 pmscr, pmsfcr;
+	u64 interval;		/* 0: the smallest that PMSIDR_EL1 recommends */
+	u64 iterations;
+	u64 wanted;		/* events */
+	u64 half;		/* bytes of each half of the buffer */
+	char program[16];	/* how the handler re-arms, see guest_rearm() */
+	u64 arg;
+	u32 nr_cpus;
+	bool sync_events;	/* the handler tells the host of each event */
+
+	/* From the guest */
+	u64 events;
+	u64 spurious;
+	u64 start;		/* where the profile of the last event started */
+	u64 pmbsr, pmbptr, pmblimitr;	/* at the last event */
+	u64 cnt[2];		/* CNTVCT_EL0 around the profile */
+	u64 used_interval;
+	u64 el0_return;
+	u64 val[32];
+};
+
+static struct guest_ctl ctl[MAX_VCPUS];
+
+/*
+ * The workload: @x2 times, a load, an addition and a store in the array at @x0
+ * with the index masked by @x1. It clobbers x2 to x5.
+ */
+#define WORK_INSNS	7
+#define WORK_LOOP						\
+	"	mov	x4, xzr\n"				\
+	"1:	and	x5, x4, x1\n"				\
+	"	ldr	x3, [x0, x5, lsl #3]\n"			\
+	"	add	x3, x3, #1\n"				\
+	"	str	x3, [x0, x5, lsl #3]\n"			\
+	"	add	x4, x4, #1\n"				\
+	"	subs	x2, x2, #1\n"				\
+	"	b.ne	1b\n"
+
+/*
+ * guest_profile(array, mask, iterations, pmscr): the loop with PMSCR_EL1 = @x3
+ * around it, so that whatever is sampled is here.
+ * guest_loop(array, mask, iterations): the loop alone.
+ * guest_el0_loop(array, mask, iterations): for EL0.
+ */
+asm(
+"	.pushsection .text\n"
+"	.balign	64\n"
+"	.global	guest_profile, guest_profile_end\n"
+"guest_profile:\n"
+"	msr	" __stringify(S3_0_C9_C9_0) ", x3\n"
+"	isb\n"
+	WORK_LOOP
+"	msr	" __stringify(S3_0_C9_C9_0) ", xzr\n"
+"	isb\n"
+"	hint	#17\n"		/* psb csync */
+"	dsb	nsh\n"
+"	isb\n"
+"	ret\n"
+"guest_profile_end:\n"
+"	.global	guest_loop, guest_loop_end\n"
+"guest_loop:\n"
+	WORK_LOOP
+"	ret\n"
+"guest_loop_end:\n"
+"	.global	guest_el0_loop, guest_el0_loop_end\n"
+"guest_el0_loop:\n"
+	WORK_LOOP
+"	svc	#0\n"
+"guest_el0_loop_end:\n"
+"	.popsection\n"
+);
+
+void guest_profile(u64 array, u64 mask, u64 iterations, u64 pmscr);
+void guest_loop(u64 array, u64 mask, u64 iterations);
+extern char guest_profile_end[], guest_loop_end[];
+extern char guest_el0_loop[], guest_el0_loop_end[];
+extern char __executable_start[], etext[];
+
+#define ARRAY_MASK	(ARRAY_SIZE_BYTES / 8 - 1)
+
+static struct guest_ctl *guest_ctl(void)
+{
+	return &ctl[guest_get_vcpuid()];
+}
+
+static u64 guest_array(void)
+{
+	return ARRAY_BASE(guest_get_vcpuid());
+}
+
+static void guest_drain(void)
+{
+	psb_csync();
+	dsb(nsh);
+	isb();
+}
+
+static u64 guest_min_interval(void)
+{
+	switch (FIELD_GET(PMSIDR_EL1_INTERVAL, read_sysreg_s(SYS_PMSIDR_EL1))) {
+	case PMSIDR_EL1_INTERVAL_256:
+		return 256;
+	case PMSIDR_EL1_INTERVAL_512:
+		return 512;
+	case PMSIDR_EL1_INTERVAL_768:
+		return 768;
+	case PMSIDR_EL1_INTERVAL_1024:
+		return 1024;
+	case PMSIDR_EL1_INTERVAL_1536:
+		return 1536;
+	case PMSIDR_EL1_INTERVAL_2048:
+		return 2048;
+	case PMSIDR_EL1_INTERVAL_3072:
+		return 3072;
+	default:
+		return 4096;
+	}
+}
+
+static void guest_irq_setup(struct guest_ctl *c)
+{
+	gic_init(GIC_V3, c->nr_cpus);
+	gic_irq_enable(SPE_PPI);
+	local_irq_enable();
+}
+
+/* The sampling registers; PMSCR_EL1 = 0. */
+static void guest_program(struct guest_ctl *c)
+{
+	u64 pmsidr = read_sysreg_s(SYS_PMSIDR_EL1);
+
+	c->used_interval = c->interval ?: guest_min_interval();
+
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	write_sysreg_s(c->pmsfcr, SYS_PMSFCR_EL1);
+	write_sysreg_s(0, SYS_PMSEVFR_EL1);
+	write_sysreg_s(0, SYS_PMSLATFR_EL1);
+	if (pmsidr & PMSIDR_EL1_FnE)
+		write_sysreg_s(0, SYS_PMSNEVFR_EL1);
+	write_sysreg_s(c->used_interval, SYS_PMSIRR_EL1);
+	write_sysreg_s(0, SYS_PMSICR_EL1);
+	write_sysreg(0x5be0 + guest_get_vcpuid(), contextidr_el1);
+	isb();
+}
+
+static void guest_buffer(u64 ptr, u64 limit)
+{
+	write_sysreg_s(ptr, SYS_PMBPTR_EL1);
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	write_sysreg_s(limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	isb();
+}
+
+static void guest_off(void)
+{
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	guest_drain();
+	write_sysreg_s(0, SYS_PMBLIMITR_EL1);
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	isb();
+}
+
+static void guest_results(struct guest_ctl *c)
+{
+	guest_drain();
+	c->pmbptr = read_sysreg_s(SYS_PMBPTR_EL1);
+	c->pmbsr = read_sysreg_s(SYS_PMBSR_EL1);
+	c->pmblimitr = read_sysreg_s(SYS_PMBLIMITR_EL1);
+}
+
+static u64 guest_iterations(struct guest_ctl *c, u64 records)
+{
+	return c->iterations ?: records * c->used_interval / WORK_INSNS;
+}
+
+/*
+ * Re-arms the buffer by a program, one letter a register:
+ *  P	PMBPTR_EL1 = start of the next half
+ *  L	PMBLIMITR_EL1 = its end, with E
+ *  E	PMBLIMITR_EL1.E = 0
+ *  S	PMBSR_EL1 = 0
+ *  C	PMSCR_EL1 = 0
+ *  c	PMSCR_EL1 as it was
+ */
+static void guest_rearm(struct guest_ctl *c)
+{
+	u64 start = c->ptr + (c->half && c->events & 1 ? c->half : 0);
+	u64 limit = c->half ? start + c->half : c->limit;
+	const char *p;
+
+	for (p = c->program; *p; p++) {
+		switch (*p) {
+		case 'P':
+			write_sysreg_s(start, SYS_PMBPTR_EL1);
+			break;
+		case 'L':
+			write_sysreg_s(limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+			break;
+		case 'E':
+			write_sysreg_s(limit, SYS_PMBLIMITR_EL1);
+			break;
+		case 'S':
+			write_sysreg_s(0, SYS_PMBSR_EL1);
+			break;
+		case 'C':
+			write_sysreg_s(0, SYS_PMSCR_EL1);
+			isb();
+			break;
+		case 'c':
+			write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+			break;
+		}
+		isb();
+	}
+	c->start = start;
+}
+
+static void guest_irq_handler(struct ex_regs *spe_regs)
+{
+	struct guest_ctl *c = guest_ctl();
+	unsigned int intid = gic_get_and_ack_irq();
+
+	if (intid == IAR_SPURIOUS) {
+		c->spurious++;
+		return;
+	}
+	GUEST_ASSERT_EQ(intid, SPE_PPI);
+	guest_results(c);
+
+	/* The level has gone before the interrupt was taken: not an event */
+	if (!(c->pmbsr & PMBSR_EL1_S)) {
+		c->spurious++;
+		gic_set_eoi(intid);
+		return;
+	}
+
+	if (c->sync_events)
+		GUEST_SYNC(c->events);
+	c->events++;
+	guest_rearm(c);
+	gic_set_eoi(intid);
+}
+
+/* Returns from EL0: to where guest_run_el0() left, at EL1. */
+static void guest_svc_handler(struct ex_regs *spe_regs)
+{
+	spe_regs->pc = guest_ctl()->el0_return;
+	spe_regs->pstate = PSR_MODE_EL1h;
+}
+
+static noinline void guest_run_el0(u64 array, u64 mask, u64 iterations)
+{
+	struct guest_ctl *c = guest_ctl();
+	register u64 x0 asm("x0") = array;
+	register u64 x1 asm("x1") = mask;
+	register u64 x2 asm("x2") = iterations;
+
+	asm volatile(
+	"	adr	x3, 1f\n"
+	"	str	x3, [%[ret]]\n"
+	"	msr	elr_el1, %[fn]\n"
+	"	msr	spsr_el1, xzr\n"
+	"	isb\n"
+	"	eret\n"
+	"1:\n"
+	: "+r" (x0), "+r" (x1), "+r" (x2)
+	: [ret] "r" (&c->el0_return), [fn] "r" (guest_el0_loop)
+	: "x3", "x4", "x5", "memory", "cc");
+}
+
+/* A VM whose vCPUs have SPE, memory for buffer and array, and a GICv3. */
+struct spe_vm {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu[MAX_VCPUS];
+	int nr, gic_fd;
+	u64 pmsidr, pmbidr;
+};
+
+static struct guest_ctl *host_ctl(struct spe_vm *v, int cpu)
+{
+	return addr_gva2hva(v->vm, (gva_t)&ctl[cpu]);
+}
+
+static u64 page_max(struct spe_vm *v)
+{
+	return max_t(u64, v->vm->page_size, getpagesize());
+}
+
+static u64 record_size(struct spe_vm *v)
+{
+	return BIT_ULL(FIELD_GET(PMSIDR_EL1_MAXSIZE, v->pmsidr));
+}
+
+static u64 record_align(struct spe_vm *v)
+{
+	return BIT_ULL(FIELD_GET(PMBIDR_EL1_ALIGN, v->pmbidr));
+}
+
+static void add_memory(struct kvm_vm *vm, u32 slot, u64 base, u64 size)
+{
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, base, slot,
+				    size / vm->page_size, 0);
+	virt_map(vm, base, base, size / vm->page_size);
+}
+
+/* EL0 may use these pages; what EL0 may write, EL1 cannot execute. */
+#define PTE_AP_USER	BIT(6)
+#define PTE_AP_RDONLY	BIT(7)
+
+static void map_for_el0(struct kvm_vm *vm, u64 from, u64 to, u64 flags)
+{
+	for (from &= ~(u64)(vm->page_size - 1); from < to; from += vm->page_size)
+		*virt_get_pte_hva(vm, from) |= PTE_AP_USER | flags;
+}
+
+static struct spe_vm spe_vm_create_on(int spu, int nr, void *guest_code, u64 size, u32 features)
+{
+	struct spe_vm v = { .nr = nr };
+	int i;
+
+	TEST_ASSERT(nr <= MAX_VCPUS, "too many vCPUs");
+
+	v.vm = __vm_create(VM_SHAPE_DEFAULT, nr, nr * 4096);
+	for (i = 0; i < nr; i++) {
+		struct kvm_vcpu_init init;
+
+		vm_ioctl(v.vm, KVM_ARM_PREFERRED_TARGET, &init);
+		init.features[0] |= features;
+		v.vcpu[i] = aarch64_vcpu_add(v.vm, i, &init, guest_code);
+		add_memory(v.vm, BUF_SLOT(i), BUF_BASE(i), BUF_SIZE);
+		add_memory(v.vm, ARRAY_SLOT(i), ARRAY_BASE(i), ARRAY_SIZE_BYTES);
+	}
+
+	vm_init_descriptor_tables(v.vm);
+	for (i = 0; i < nr; i++)
+		vcpu_init_descriptor_tables(v.vcpu[i]);
+	vm_install_exception_handler(v.vm, VECTOR_IRQ_CURRENT, guest_irq_handler);
+	vm_install_exception_handler(v.vm, VECTOR_IRQ_LOWER_64, guest_irq_handler);
+	vm_install_sync_handler(v.vm, VECTOR_SYNC_LOWER_64, ESR_ELx_EC_SVC64, guest_svc_handler);
+
+	if (features & SPE_FEATURE) {
+		SPE_OK(spe_set_spu(v.vcpu[0], spe_spus[spu].type));
+		SPE_OK(spe_set_size(v.vcpu[0], size));
+		v.pmsidr = vcpu_get_reg(v.vcpu[0], SPE_REG(PMSIDR_EL1));
+		v.pmbidr = vcpu_get_reg(v.vcpu[0], SPE_REG(PMBIDR_EL1));
+	}
+	v.gic_fd = vgic_v3_setup(v.vm, nr, 64);
+	for (i = 0; i < nr; i++) {
+		struct guest_ctl *c = host_ctl(&v, i);
+
+		if (features & SPE_FEATURE) {
+			SPE_OK(spe_set_irq(v.vcpu[i], SPE_PPI));
+			SPE_OK(spe_init(v.vcpu[i]));
+		}
+		memset(addr_gpa2hva(v.vm, BUF_BASE(i)), CANARY, BUF_SIZE);
+		c->nr_cpus = nr;
+		c->ptr = BUF_BASE(i);
+		c->limit = BUF_BASE(i) + SZ_256K;
+		if (features & SPE_FEATURE)
+			c->limit = BUF_BASE(i) + max_t(u64, SZ_256K, 512 * record_size(&v));
+		c->pmscr = PMSCR_EL1_E1SPE | PMSCR_EL1_TS | PMSCR_EL1_CX;
+	}
+	return v;
+}
+
+static struct spe_vm spe_vm_create(int nr, void *guest_code)
+{
+	return spe_vm_create_on(0, nr, guest_code, spe_valid_size(0), SPE_FEATURE);
+}
+
+static void spe_vm_free(struct spe_vm *v)
+{
+	close(v->gic_fd);
+	kvm_vm_free(v->vm);
+}
+
+/* Runs a vCPU until its next sync (returns true) or its end (false). */
+static bool run_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	for (;;) {
+		vcpu_run(vcpu);
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_SYNC:
+			return true;
+		case UCALL_DONE:
+			return false;
+		case UCALL_PRINTF:
+			REPORT_GUEST_PRINTF(uc);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unknown ucall %lu, exit reason %u", uc.cmd,
+				  vcpu->run->exit_reason);
+		}
+	}
+}
+
+/* A place that may have been sampled. */
+struct range {
+	u64 from, to;
+};
+
+#define RANGE(a, b)	{ (u64)(a), (u64)(b) }
+
+/* What the records of a profile have to be. */
+struct expect {
+	struct range pc[2];
+	u8 els;			/* BIT(0): EL0, BIT(1): EL1 */
+	u8 ops;			/* BIT(enum spe_op), 0: any */
+	bool any_pc;		/* all of the program's code, its data anywhere */
+	u64 pmscr;
+	u64 from_cnt, to_cnt;
+	u64 ctx;
+};
+
+/* Decodes and checks what is in the buffer; returns the number of records. */
+static u64 check_records(struct spe_vm *v, int cpu, u64 from, u64 to, const struct expect *e)
+{
+	u64 n = 0, in_loop = 0, last_ts = 0, array = ARRAY_BASE(cpu);
+	struct spe_record r;
+	const u8 *p, *end;
+	int len;
+
+	TEST_ASSERT(from <= to, "PMBPTR_EL1 0x%lx is below 0x%lx", to, from);
+	if (from == to)
+		return 0;
+	TEST_ASSERT(from >= BUF_BASE(cpu) && to <= BUF_BASE(cpu) + BUF_SIZE,
+		    "PMBPTR_EL1 0x%lx", to);
+	p = addr_gpa2hva(v->vm, from);
+	end = p + (to - from);
+
+	while (p < end) {
+		bool loop, known;
+		int i;
+
+		len = spe_next_record(p, end - p, &r);
+		TEST_ASSERT(len > 0,
+			    "record %lu at 0x%lx (0x%lx to 0x%lx) does not decode: %02x %02x", n,
+			    to - (end - p), from, to, p[0], p[1]);
+		TEST_ASSERT(!(len % record_align(v)), "record of %d bytes", len);
+		p += len;
+		n++;
+
+		/* A record without PC: its instruction was abandoned */
+		if (!r.has_pc)
+			continue;
+
+		TEST_ASSERT(r.ns, "record %lu: NS is 0", n);
+		TEST_ASSERT(BIT(r.el) & e->els, "record %lu: EL%d at 0x%lx", n, r.el, r.pc);
+		TEST_ASSERT(!r.has_pa, "record %lu has a physical address", n);
+		TEST_ASSERT(!r.has_ctx_el2, "record %lu has CONTEXTIDR_EL2", n);
+
+		loop = false;
+		for (i = 0; i < ARRAY_SIZE(e->pc); i++)
+			loop |= r.pc >= e->pc[i].from && r.pc < e->pc[i].to;
+		in_loop += loop;
+		known = loop || (e->any_pc && r.pc >= (u64)__executable_start && r.pc < (u64)etext);
+		TEST_ASSERT(known, "record %lu: PC 0x%lx is not in 0x%lx to 0x%lx", n, r.pc,
+			    e->pc[0].from, e->pc[0].to);
+
+		if (r.op == SPE_OP_LOAD || r.op == SPE_OP_STORE) {
+			/* One that took an exception may lack it (D17.6) */
+			TEST_ASSERT(r.has_va || r.events & SPE_EVENT_EXCEPTION,
+				    "record %lu: a load or store without address", n);
+			if (loop && r.has_va)
+				TEST_ASSERT(r.va >= array && r.va < array + ARRAY_SIZE_BYTES,
+					    "record %lu: VA 0x%lx, array at 0x%lx", n, r.va, array);
+		} else {
+			TEST_ASSERT(!r.has_va, "record %lu: address 0x%lx", n, r.va);
+		}
+		if (e->ops)
+			TEST_ASSERT(BIT(r.op) & e->ops, "record %lu: operation %d", n, r.op);
+
+		TEST_ASSERT(r.has_ctx_el1 == !!(e->pmscr & PMSCR_EL1_CX), "record %lu: context", n);
+		if (r.has_ctx_el1)
+			TEST_ASSERT(r.ctx_el1 == e->ctx, "record %lu: CONTEXTIDR_EL1 0x%x", n,
+				    r.ctx_el1);
+
+		/* PMSCR_EL2.PCT is 0: virtual time, whatever the guest asks for */
+		TEST_ASSERT(r.has_ts == !!(e->pmscr & PMSCR_EL1_TS), "record %lu: timestamp", n);
+		if (r.has_ts) {
+			TEST_ASSERT(r.ts >= last_ts, "record %lu: time 0x%lx after 0x%lx", n, r.ts,
+				    last_ts);
+			TEST_ASSERT(r.ts >= e->from_cnt && r.ts <= e->to_cnt,
+				    "record %lu: time 0x%lx is not in 0x%lx to 0x%lx", n,
+				    r.ts, e->from_cnt, e->to_cnt);
+			last_ts = r.ts;
+		}
+	}
+	TEST_ASSERT(in_loop || !n, "%lu records, none of the loop", n);
+	return n;
+}
+
+static struct expect expect_profile(struct spe_vm *v, int cpu)
+{
+	struct guest_ctl *c = host_ctl(v, cpu);
+
+	return (struct expect) {
+		.pc = { RANGE(guest_profile, guest_profile_end),
+			RANGE(guest_loop, guest_loop_end) },
+		.els = BIT(1),
+		.pmscr = c->pmscr,
+		.from_cnt = c->cnt[0],
+		.to_cnt = c->cnt[1],
+		.ctx = 0x5be0 + cpu,
+	};
+}
+
+/* A profile without events left the buffer as this says */
+static void check_quiet(struct guest_ctl *c)
+{
+	TEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL), "PMBSR_EL1 0x%lx, PMBPTR_EL1 0x%lx", c->pmbsr,
+		    c->pmbptr);
+	TEST_ASSERT(!c->events, "%lu events", c->events);
+	TEST_ASSERT_EQ(c->pmblimitr, c->limit | PMBLIMITR_EL1_E);
+}
+
+/* Nothing at and after LIMIT is ever written */
+static void check_canary(struct spe_vm *v, int cpu, u64 limit)
+{
+	u8 *p = addr_gpa2hva(v->vm, limit), *end = addr_gpa2hva(v->vm, BUF_BASE(cpu)) + BUF_SIZE;
+
+	for (; p < end; p++)
+		TEST_ASSERT(*p == CANARY, "byte %ld after LIMIT is 0x%x",
+			    (long)(p - (u8 *)addr_gpa2hva(v->vm, limit)), *p);
+}
+
+/* --- Guests: profiles ---------------------------------------------------- */
+
+#define GUEST_EL0	BIT(0)	/* the loop at EL0 ... */
+#define GUEST_EL1	BIT(1)	/* ... and at EL1 */
+
+#define WANTED_RECORDS	200
+
+struct profile_row {
+	const char *name;
+	u64 pmscr, pmsfcr;
+	u64 arg;		/* which loops */
+	u8 els, ops;
+	u8 share;		/* records in hundredths of those without a filter */
+};
+
+#define SCR(x)	PMSCR_EL1_##x
+#define FCR(x)	PMSFCR_EL1_##x
+
+static const struct profile_row profile_rows[] = {
+	{ "EL1",		SCR(E1SPE) | SCR(TS) | SCR(CX), 0, GUEST_EL1, BIT(1), 0, 100 },
+	{ "EL1 without time and context", SCR(E1SPE), 0, GUEST_EL1, BIT(1), 0, 100 },
+	{ "EL1, physical address asked for", SCR(E1SPE) | SCR(PA) | SCR(TS), 0, GUEST_EL1, BIT(1),
+	  0, 100 },
+	{ "EL1, physical time asked for", SCR(E1SPE) | SCR(TS) | (1 << 6), 0, GUEST_EL1, BIT(1), 0,
+	  100 },
+	{ "EL1, virtual time by CNTPOFF asked for", SCR(E1SPE) | SCR(TS) | (3 << 6), 0, GUEST_EL1,
+	  BIT(1), 0, 100 },
+	{ "EL0 only",		SCR(E0SPE) | SCR(TS) | SCR(CX), 0, GUEST_EL0 | GUEST_EL1, BIT(0), 0,
+	  100 },
+	{ "EL1 only",		SCR(E1SPE) | SCR(TS) | SCR(CX), 0, GUEST_EL0 | GUEST_EL1, BIT(1), 0,
+	  100 },
+	{ "EL0 and EL1",	SCR(E0SPE) | SCR(E1SPE) | SCR(TS) | SCR(CX), 0,
+	  GUEST_EL0 | GUEST_EL1,
+	  BIT(0) | BIT(1), 0, 200 },
+	{ "loads",		SCR(E1SPE) | SCR(TS), FCR(FT) | FCR(LD), GUEST_EL1, BIT(1),
+	  BIT(SPE_OP_LOAD), 14 },
+	{ "stores",		SCR(E1SPE) | SCR(TS), FCR(FT) | FCR(ST), GUEST_EL1, BIT(1),
+	  BIT(SPE_OP_STORE), 14 },
+	{ "branches",		SCR(E1SPE) | SCR(TS), FCR(FT) | FCR(B), GUEST_EL1, BIT(1),
+	  BIT(SPE_OP_BRANCH), 14 },
+};
+
+static void guest_profile_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 iterations;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	iterations = guest_iterations(c, WANTED_RECORDS);
+	guest_buffer(c->ptr, c->limit);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	if (c->arg & GUEST_EL1)
+		guest_profile(guest_array(), ARRAY_MASK, iterations, c->pmscr);
+	if (c->arg & GUEST_EL0) {
+		/* EL1's way to EL0 and back is sampled too if E1SPE is set */
+		write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+		isb();
+		guest_run_el0(guest_array(), ARRAY_MASK, iterations);
+		write_sysreg_s(0, SYS_PMSCR_EL1);
+		isb();
+	}
+	guest_drain();
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+/* An interval that does not beat with the loop of seven instructions */
+static u64 odd_interval(struct spe_vm *v)
+{
+	static const u16 min[] = { 256, 256, 512, 768, 1024, 1536, 2048, 3072, 4096 };
+	u64 field = FIELD_GET(PMSIDR_EL1_INTERVAL, v->pmsidr);
+	u64 interval = field < ARRAY_SIZE(min) ? min[field] : 4096;
+
+	while (interval % WORK_INSNS != 1)
+		interval += 256;
+	return interval;
+}
+
+static void setup_profile(struct spe_vm *v, const struct profile_row *row, int cpu)
+{
+	struct guest_ctl *c = host_ctl(v, cpu);
+
+	c->pmscr = row->pmscr;
+	c->pmsfcr = row->pmsfcr;
+	c->arg = row->arg;
+	c->interval = odd_interval(v);
+	map_for_el0(v->vm, (u64)guest_el0_loop, (u64)guest_el0_loop_end, PTE_AP_RDONLY);
+	map_for_el0(v->vm, ARRAY_BASE(cpu), ARRAY_BASE(cpu) + ARRAY_SIZE_BYTES, 0);
+}
+
+static void check_profile(struct spe_vm *v, const struct profile_row *row, int cpu)
+{
+	struct guest_ctl *c = host_ctl(v, cpu);
+	struct expect e = expect_profile(v, cpu);
+	u64 n, wanted = WANTED_RECORDS * row->share / 100;
+
+	check_quiet(c);
+	e.els = row->els;
+	e.ops = row->ops;
+	if (row->arg & GUEST_EL0) {
+		e.pc[1] = (struct range)RANGE(guest_el0_loop, guest_el0_loop_end);
+		e.any_pc = true;
+	}
+	n = check_records(v, cpu, c->ptr, c->pmbptr, &e);
+	TEST_ASSERT(n >= wanted / 2 && n <= wanted * 5 / 4 + 10,
+		    "%lu records, expected about %lu", n, wanted);
+	check_canary(v, cpu, c->limit);
+}
+
+static void test_profile(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+
+	setup_profile(&v, arg, 0);
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	check_profile(&v, arg, 0);
+	spe_vm_free(&v);
+}
+
+struct vcpu_thread {
+	pthread_t thread;
+	struct kvm_vcpu *vcpu;
+	bool done;
+};
+
+static void *vcpu_thread_fn(void *arg)
+{
+	struct vcpu_thread *t = arg;
+
+	while (run_vcpu(t->vcpu))
+		;
+	WRITE_ONCE(t->done, true);
+	return NULL;
+}
+
+/* Several vCPUs at a time, each with a context of its own */
+static void test_vcpus(const void *arg)
+{
+	struct vcpu_thread t[MAX_VCPUS] = {};
+	struct spe_vm v = spe_vm_create(spe_opt.vcpus, guest_profile_code);
+	int i;
+
+	for (i = 0; i < spe_opt.vcpus; i++) {
+		setup_profile(&v, arg, i);
+		t[i].vcpu = v.vcpu[i];
+	}
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_create(&t[i].thread, NULL, vcpu_thread_fn, &t[i]);
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_join(t[i].thread, NULL);
+	for (i = 0; i < spe_opt.vcpus; i++)
+		check_profile(&v, arg, i);
+	spe_vm_free(&v);
+}
+
+/* vCPUs that the host moves between the SPU's CPUs while they profile */
+static void test_migrate_cpus(const void *arg)
+{
+	struct vcpu_thread t[MAX_VCPUS] = {};
+	struct spe_vm v = spe_vm_create(spe_opt.vcpus, guest_profile_code);
+	int i, cpu = 0, moves = 0;
+	bool done;
+
+	if (CPU_COUNT(&spe_spus[0].cpus) < 2)
+		spe_skip("the SPU has one CPU only");
+
+	for (i = 0; i < spe_opt.vcpus; i++) {
+		setup_profile(&v, arg, i);
+		/* A hundred times as long: there is time to move */
+		host_ctl(&v, i)->interval = 64 * SZ_1K;
+		t[i].vcpu = v.vcpu[i];
+	}
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_create(&t[i].thread, NULL, vcpu_thread_fn, &t[i]);
+	do {
+		done = true;
+		for (i = 0; i < spe_opt.vcpus; i++) {
+			if (READ_ONCE(t[i].done))
+				continue;
+			done = false;
+			do {
+				cpu = (cpu + 1) % CPU_SETSIZE;
+			} while (!CPU_ISSET(cpu, &spe_spus[0].cpus));
+			__pin_task_to_cpu(t[i].thread, cpu);
+			moves++;
+		}
+		usleep(2000);
+	} while (!done);
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_join(t[i].thread, NULL);
+	TEST_ASSERT(moves > 2 * spe_opt.vcpus, "moved %d times only", moves);
+	for (i = 0; i < spe_opt.vcpus; i++)
+		check_profile(&v, arg, i);
+	spe_vm_free(&v);
+}
+
+/* CPUs that lack the VM's SPU */
+static void test_fail_entry(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+	struct kvm_vcpu *vcpu = v.vcpu[0];
+	cpu_set_t online, old;
+	int cpu, tested = 0;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(old), &old), "sched_getaffinity");
+	setup_profile(&v, arg, 0);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		CPU_ZERO(&online);
+		CPU_SET(cpu, &online);
+		if (!CPU_ISSET(cpu, &old) || CPU_ISSET(cpu, &spe_spus[0].cpus) ||
+		    sched_setaffinity(0, sizeof(online), &online))
+			continue;
+		SPE_OK(_vcpu_run(vcpu));
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_FAIL_ENTRY);
+		TEST_ASSERT_EQ(vcpu->run->fail_entry.hardware_entry_failure_reason,
+			       KVM_EXIT_FAIL_ENTRY_CPU_UNSUPPORTED);
+		TEST_ASSERT_EQ(vcpu->run->fail_entry.cpu, cpu);
+		tested++;
+	}
+	if (!tested)
+		spe_skip("every CPU has the SPU");
+
+	/* On one that has it, the same vCPU runs */
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(spe_spus[0].cpus), &spe_spus[0].cpus),
+		    "sched_setaffinity");
+	TEST_ASSERT(!run_vcpu(vcpu), "unexpected sync");
+	check_profile(&v, arg, 0);
+	spe_vm_free(&v);
+}
+
+/* --- Guests: identification and registers -------------------------------- */
+
+static void guest_id_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	c->val[0] = read_sysreg(id_aa64dfr0_el1);
+	c->val[1] = read_sysreg_s(SYS_PMSIDR_EL1);
+	c->val[2] = read_sysreg_s(SYS_PMBIDR_EL1);
+	GUEST_SYNC(0);
+
+	/* Again when the sampling registers are the guest's own */
+	write_sysreg_s(0x100, SYS_PMSIRR_EL1);
+	c->val[3] = read_sysreg_s(SYS_PMSIDR_EL1);
+	c->val[4] = read_sysreg_s(SYS_PMBIDR_EL1);
+	GUEST_DONE();
+}
+
+static bool host_has_fgt(void)
+{
+	return spe_klog_count("detected: Fine Grained Traps");
+}
+
+static void test_guest_ids(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_id_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 size_mask = PMBIDR_EL1_MaxBuffSize;
+	int i;
+
+	while (run_vcpu(v.vcpu[0]))
+		;
+	TEST_ASSERT_EQ(c->val[0], vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64DFR0_EL1)));
+	for (i = 0; i < 2; i++) {
+		u64 pmbidr = c->val[2 + 2 * i];
+
+		TEST_ASSERT_EQ(c->val[1 + 2 * i], v.pmsidr);
+		TEST_ASSERT(!(pmbidr & PMBIDR_EL1_P), "PMBIDR_EL1 0x%lx", pmbidr);
+		if (host_has_fgt()) {
+			TEST_ASSERT_EQ(pmbidr, v.pmbidr);
+		} else {
+			/* The guest reads hardware's */
+			TEST_ASSERT_EQ(pmbidr & ~size_mask, v.pmbidr & ~size_mask);
+			TEST_ASSERT_EQ(spe_size_of(FIELD_GET(PMBIDR_EL1_MaxBuffSize, pmbidr)),
+				       spe_spus[0].max_buff_size);
+		}
+	}
+	TEST_ASSERT_EQ(spe_size_of(FIELD_GET(PMBIDR_EL1_MaxBuffSize, v.pmbidr)), spe_valid_size(0));
+	spe_vm_free(&v);
+}
+
+static u64 undefs;
+
+static void guest_undef_handler(struct ex_regs *spe_regs)
+{
+	undefs++;
+	spe_regs->pc += 4;
+}
+
+#define TEST_UNDEF(c, n, r)						\
+do {									\
+	undefs = 0;							\
+	isb();								\
+	(c)->val[(n) * 2] = read_sysreg_s(SYS_##r);			\
+	(c)->val[(n) * 2] = undefs;					\
+	write_sysreg_s(0, SYS_##r);					\
+	isb();								\
+	(c)->val[(n) * 2 + 1] = undefs - (c)->val[(n) * 2];		\
+} while (0)
+
+static const char * const undef_names[] = {
+	"PMSCR_EL1", "PMSNEVFR_EL1", "PMSICR_EL1", "PMSIRR_EL1", "PMSFCR_EL1", "PMSEVFR_EL1",
+	"PMSLATFR_EL1", "PMSIDR_EL1", "PMBLIMITR_EL1", "PMBPTR_EL1", "PMBSR_EL1",
+	"PMSDSFR_EL1", "PMBMAR_EL1", "PMBIDR_EL1", "PMSCR_EL2", "PMSCR_EL12",
+};
+
+static void guest_undef_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	TEST_UNDEF(c, 0, PMSCR_EL1);
+	TEST_UNDEF(c, 1, PMSNEVFR_EL1);
+	TEST_UNDEF(c, 2, PMSICR_EL1);
+	TEST_UNDEF(c, 3, PMSIRR_EL1);
+	TEST_UNDEF(c, 4, PMSFCR_EL1);
+	TEST_UNDEF(c, 5, PMSEVFR_EL1);
+	TEST_UNDEF(c, 6, PMSLATFR_EL1);
+	TEST_UNDEF(c, 7, PMSIDR_EL1);
+	TEST_UNDEF(c, 8, PMBLIMITR_EL1);
+	TEST_UNDEF(c, 9, PMBPTR_EL1);
+	TEST_UNDEF(c, 10, PMBSR_EL1);
+	TEST_UNDEF(c, 11, PMSDSFR_EL1);
+	TEST_UNDEF(c, 12, PMBMAR_EL1);
+	TEST_UNDEF(c, 13, PMBIDR_EL1);
+	TEST_UNDEF(c, 14, PMSCR_EL2);
+	TEST_UNDEF(c, 15, PMSCR_EL12);
+	c->arg = read_sysreg(id_aa64dfr0_el1);
+	GUEST_DONE();
+}
+
+/* Which of them a guest with (@arg set) or without the feature must not see */
+static void test_guest_undef(const void *arg)
+{
+	struct spe_vm v = spe_vm_create_on(0, 1, guest_undef_code,
+					   arg ? spe_valid_size(0) : 0, arg ? SPE_FEATURE : 0);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	int i;
+
+	vm_install_sync_handler(v.vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_UNKNOWN, guest_undef_handler);
+	while (run_vcpu(v.vcpu[0]))
+		;
+	for (i = 0; i < ARRAY_SIZE(undef_names); i++) {
+		bool read = true, write = true;
+
+		if (arg) {
+			read = i >= 14 || i == 12 ||
+			       (i == 1 && !(v.pmsidr & PMSIDR_EL1_FnE)) ||
+			       (i == 11 && !(v.pmsidr & PMSIDR_EL1_FDS));
+			write = read || i == 7 || i == 13;
+		} else if (i == 13 && spe_nr_spus && !host_has_fgt()) {
+			/* Only FEAT_FGT can trap it */
+			read = false;
+		}
+		TEST_ASSERT(c->val[2 * i] == read, "%s read: UNDEF %lu, expected %d",
+			    undef_names[i], c->val[2 * i], read);
+		TEST_ASSERT(c->val[2 * i + 1] == write, "%s write: UNDEF %lu, expected %d",
+			    undef_names[i], c->val[2 * i + 1], write);
+	}
+	TEST_ASSERT(!FIELD_GET(ID_AA64DFR0_EL1_PMSVer, c->arg) == !arg, "ID_AA64DFR0_EL1 0x%lx",
+		    c->arg);
+	spe_vm_free(&v);
+}
+
+/* Each register holds what is written, whoever holds it at the moment */
+#define GUEST_WRITE_READ(c, n, r, v)					\
+do {									\
+	write_sysreg_s(v, SYS_##r);					\
+	isb();								\
+	(c)->val[n] = read_sysreg_s(SYS_##r);				\
+} while (0)
+
+static void guest_regs_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 pmsidr = read_sysreg_s(SYS_PMSIDR_EL1);
+
+	for (;;) {
+		u64 v = c->arg;
+
+		GUEST_WRITE_READ(c, 0, PMSCR_EL1, v);
+		if (pmsidr & PMSIDR_EL1_FnE)
+			GUEST_WRITE_READ(c, 1, PMSNEVFR_EL1, v);
+		GUEST_WRITE_READ(c, 2, PMSICR_EL1, v);
+		GUEST_WRITE_READ(c, 3, PMSIRR_EL1, v);
+		GUEST_WRITE_READ(c, 4, PMSFCR_EL1, v);
+		GUEST_WRITE_READ(c, 5, PMSEVFR_EL1, v);
+		GUEST_WRITE_READ(c, 6, PMSLATFR_EL1, v);
+		/* Disabled: reserved values of FM are none of this test's business */
+		GUEST_WRITE_READ(c, 8, PMBLIMITR_EL1, v & ~(PMBLIMITR_EL1_E | PMBLIMITR_EL1_FM));
+		GUEST_WRITE_READ(c, 9, PMBPTR_EL1, v);
+		GUEST_WRITE_READ(c, 10, PMBSR_EL1, v);
+		if (pmsidr & PMSIDR_EL1_FDS)
+			GUEST_WRITE_READ(c, 11, PMSDSFR_EL1, v);
+		GUEST_SYNC(0);
+	}
+}
+
+static void test_guest_regs(const void *arg)
+{
+	static const u64 patterns[] = {
+		0x5555555555555555, 0xaaaaaaaaaaaaaaaa, ~0ULL, 0, 0x123456789abcdef0,
+	};
+	struct spe_vm v = spe_vm_create(1, guest_regs_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	int p, i, round;
+	u64 val;
+
+	for (round = 0; round < 2; round++) {
+		for (p = 0; p < ARRAY_SIZE(patterns); p++) {
+			c->arg = patterns[p];
+			TEST_ASSERT(run_vcpu(v.vcpu[0]), "the guest ended");
+			for (i = 0; i < ARRAY_SIZE(spe_regs); i++) {
+				const struct spe_reg_desc *r = &spe_regs[i];
+				u64 written = patterns[p];
+
+				if (r->id || (r->only_if && !(v.pmsidr & r->only_if)))
+					continue;
+				if (r->sysreg == SYS_PMBLIMITR_EL1)
+					written &= ~(PMBLIMITR_EL1_E | PMBLIMITR_EL1_FM);
+				TEST_ASSERT(!(c->val[i] & r->res0), "%s: 0x%lx, RES0 are 0x%lx",
+					    r->name, c->val[i], r->res0);
+				TEST_ASSERT((c->val[i] & r->rw) == (written & r->rw),
+					    "%s: wrote 0x%lx, read 0x%lx", r->name, written,
+					    c->val[i]);
+
+				/* Userspace sees the same, and what it writes back is taken */
+				val = vcpu_get_reg(v.vcpu[0], spe_reg_id(r));
+				TEST_ASSERT(val == c->val[i], "%s: guest 0x%lx, ONE_REG 0x%lx",
+					    r->name, c->val[i], val);
+				vcpu_set_reg(v.vcpu[0], spe_reg_id(r), written);
+				val = vcpu_get_reg(v.vcpu[0], spe_reg_id(r));
+				TEST_ASSERT(val == c->val[i],
+					    "%s: guest 0x%lx, ONE_REG 0x%lx after a write",
+					    r->name, c->val[i], val);
+			}
+		}
+	}
+	spe_vm_free(&v);
+}
+
+/* --- Guests: events ------------------------------------------------------ */
+
+/* Fills the buffer without taking the interrupt. */
+static void guest_fill_polled_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+	GUEST_ASSERT(!gic_irq_get_pending(SPE_PPI));
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, c->iterations, c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	GUEST_ASSERT(gic_irq_get_pending(SPE_PPI));
+
+	/* While S is set nothing is profiled */
+	guest_profile(guest_array(), ARRAY_MASK, c->iterations, c->pmscr);
+	GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), c->pmbptr);
+	GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), c->pmbsr);
+
+	/* The level follows S */
+	guest_off();
+	GUEST_ASSERT(!gic_irq_get_pending(SPE_PPI));
+	local_irq_enable();
+	isb();
+	GUEST_ASSERT(!c->events);
+	GUEST_DONE();
+}
+
+/* ... and with the interrupt, whose handler disables the buffer. */
+static void guest_fill_irq_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, c->iterations, c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	GUEST_DONE();
+}
+
+/* A buffer of @arg times 4 KiB, exactly full */
+static void test_fill(const void *arg)
+{
+	bool irq = (long)arg & 1;
+	u64 size = ((long)arg >> 1) * SZ_4K, end, n;
+	struct spe_vm v = spe_vm_create(1, irq ? guest_fill_irq_code : guest_fill_polled_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct expect e;
+
+	c->limit = c->ptr + size;
+	c->interval = odd_interval(&v);
+	/* A record has 24 bytes at least */
+	c->iterations = size / 24 * c->interval / WORK_INSNS;
+	strcpy(c->program, "ES");
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+
+	TEST_ASSERT_EQ(c->events, irq);
+	TEST_ASSERT_EQ(c->spurious, 0);
+	TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	TEST_ASSERT_EQ(c->pmblimitr, c->limit | PMBLIMITR_EL1_E);
+	end = c->limit;
+	TEST_ASSERT(c->pmbptr <= end && c->pmbptr > end - record_size(&v),
+		    "PMBPTR_EL1 0x%lx, LIMIT 0x%lx, records of up to %lu bytes",
+		    c->pmbptr, end, record_size(&v));
+	if (record_size(&v) == record_align(&v))
+		TEST_ASSERT_EQ(c->pmbptr, end);
+
+	e = expect_profile(&v, 0);
+	n = check_records(&v, 0, c->ptr, c->pmbptr, &e);
+	TEST_ASSERT(n >= size / record_size(&v), "%lu records in 0x%lx bytes", n, size);
+	check_canary(&v, 0, end);
+	spe_vm_free(&v);
+}
+
+/* Profiles until as many events as wanted have come. */
+static void guest_events_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 rounds = 0, last = 0;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	c->start = c->ptr;
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	guest_buffer(c->ptr, c->half ? c->ptr + c->half : c->limit);
+	while (READ_ONCE(c->events) < c->wanted) {
+		guest_profile(guest_array(), ARRAY_MASK, c->iterations, c->pmscr);
+		/* Each round fills the buffer several times */
+		__GUEST_ASSERT(READ_ONCE(c->events) > last || ++rounds < 20,
+			       "no event in %lu rounds: PMBSR 0x%lx PMBPTR 0x%lx PMBLIMITR 0x%lx",
+			       rounds, read_sysreg_s(SYS_PMBSR_EL1),
+			       read_sysreg_s(SYS_PMBPTR_EL1), read_sysreg_s(SYS_PMBLIMITR_EL1));
+		last = READ_ONCE(c->events);
+	}
+	guest_off();
+	GUEST_DONE();
+}
+
+struct rearm_row {
+	const char *name;
+	const char *program;	/* see guest_rearm() */
+	bool same;		/* the same memory each time, not two halves in turn */
+};
+
+/*
+ * With S clear, E set and PMSCR_EL1 not 0 the pointers must be good: orders
+ * that break this are wrong on hardware, too, and not here.
+ */
+static const struct rearm_row rearm_rows[] = {
+	{ "PTR, LIMIT, PMBSR (Linux)",		"PLS" },
+	{ "LIMIT, PTR, PMBSR",			"LPS" },
+	{ "PTR, PMBSR, LIMIT unchanged",	"PSL", true },
+	{ "PTR, PMBSR; LIMIT stays",		"PS", true },
+	{ "clear E, PTR, LIMIT, PMBSR",		"EPLS" },
+	{ "clear E, PMBSR, PTR, LIMIT",		"ESPL" },
+	{ "clear E, PTR, PMBSR, LIMIT",		"EPSL" },
+	{ "PMBSR after clear E, then all again", "ESPLS" },
+	{ "clear PMSCR, PMBSR, PTR, LIMIT",	"CSPLc" },
+	{ "clear PMSCR, PMBSR, LIMIT, PTR",	"CSLPc" },
+	{ "clear PMSCR, LIMIT, PMBSR, PTR",	"CLSPc" },
+	{ "clear PMSCR, PTR, LIMIT, PMBSR",	"CPLSc" },
+	{ "clear PMSCR, LIMIT, PTR, PMBSR",	"CLPSc" },
+	{ "clear E, then PMSCR, PMBSR, LIMIT, PTR", "ECSLPc" },
+	{ "clear PMSCR, then E, PTR, PMBSR, LIMIT", "CEPSLc" },
+	{ "PMSCR written back before PMBSR",	"CPLcS" },
+	{ "PMBSR cleared twice",		"PLSS" },
+};
+
+static void test_rearm(const void *arg)
+{
+	const struct rearm_row *row = arg;
+	struct spe_vm v = spe_vm_create(1, guest_events_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 events = 0, size = 2 * SZ_4K, start;
+	struct expect e;
+
+	c->half = row->same ? 0 : size;
+	c->limit = c->ptr + size;
+	c->wanted = 6;
+	c->interval = odd_interval(&v);
+	c->iterations = 4 * size / 24 * c->interval / WORK_INSNS;
+	c->sync_events = true;
+	strcpy(c->program, row->program);
+
+	/* The handler stops before it re-arms */
+	while (run_vcpu(v.vcpu[0])) {
+		start = c->ptr + (!row->same && events & 1 ? size : 0);
+		TEST_ASSERT_EQ(c->start, start);
+		TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+		TEST_ASSERT(c->pmbptr <= start + size && c->pmbptr > start + size - record_size(&v),
+			    "event %lu: PMBPTR_EL1 0x%lx, buffer at 0x%lx", events, c->pmbptr,
+			    start);
+		TEST_ASSERT_EQ(c->pmblimitr, (start + size) | PMBLIMITR_EL1_E);
+
+		c->cnt[1] = ~0ULL;
+		e = expect_profile(&v, 0);
+		e.any_pc = true;
+		check_records(&v, 0, start, c->pmbptr, &e);
+		memset(addr_gpa2hva(v.vm, start), CANARY, size);
+		events++;
+	}
+	TEST_ASSERT(events >= c->wanted, "%lu events", events);
+	TEST_ASSERT_EQ(c->events, events);
+	check_canary(&v, 0, c->ptr + (row->same ? size : 2 * size));
+	spe_vm_free(&v);
+}
+
+static int nobody_cared(void)
+{
+	return spe_klog_count("nobody cared");
+}
+
+/* --- The host's own profiles --------------------------------------------- */
+
+#define AUX_PAGES	64
+
+struct host_session {
+	int fd;
+	struct perf_event_mmap_page *mp;
+	u8 *aux;
+	size_t mp_len, aux_len;
+};
+
+static struct host_session host_session_open(int cpu, u64 period)
+{
+	struct perf_event_attr attr = {
+		.type = spe_spus[0].type,
+		.size = sizeof(attr),
+		.config = 1,		/* ts_enable */
+		.sample_period = period,
+		.disabled = 1,
+	};
+	struct host_session s = {
+		.mp_len = 9 * getpagesize(),
+		.aux_len = AUX_PAGES * getpagesize(),
+	};
+
+	s.fd = syscall(__NR_perf_event_open, &attr, -1, cpu, -1, 0);
+	TEST_ASSERT(s.fd >= 0, "perf_event_open on CPU %d", cpu);
+	s.mp = mmap(NULL, s.mp_len, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
+	TEST_ASSERT(s.mp != MAP_FAILED, "mmap of the event");
+	s.mp->aux_offset = s.mp_len;
+	s.mp->aux_size = s.aux_len;
+	s.aux = mmap(NULL, s.aux_len, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, s.mp_len);
+	TEST_ASSERT(s.aux != MAP_FAILED, "mmap of the AUX area");
+	return s;
+}
+
+static void host_session_enable(struct host_session *s, bool on)
+{
+	TEST_ASSERT(!ioctl(s->fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0),
+		    "perf event %s", on ? "enable" : "disable");
+}
+
+/*
+ * Decodes what the host has recorded and frees the room. The guest is this
+ * program at EL1: an address at EL1 that is not the kernel's is the guest's.
+ */
+static u64 host_session_check(struct host_session *s)
+{
+	u64 head = READ_ONCE(s->mp->aux_head), tail = s->mp->aux_tail, n = 0;
+	struct spe_record r;
+	size_t i, len = head - tail;
+	u8 *data;
+	int ret;
+
+	asm volatile("dmb ish" : : : "memory");
+	TEST_ASSERT(len <= s->aux_len, "AUX area: 0x%lx to 0x%lx", tail, head);
+	data = malloc(s->aux_len);
+	TEST_ASSERT(data, "malloc");
+	for (i = 0; i < len; i++)
+		data[i] = s->aux[(tail + i) % s->aux_len];
+	for (i = 0; i < len; i += ret) {
+		ret = spe_next_record(data + i, len - i, &r);
+		TEST_ASSERT(ret >= 0, "the host's record at 0x%lx of 0x%lx does not decode", i,
+			    len);
+		if (!ret)
+			break;
+		n++;
+		if (!r.has_pc)
+			continue;
+		TEST_ASSERT(r.el != 1 || r.pc & BIT_ULL(55),
+			    "the host's record %lu has a PC of the guest's, 0x%lx", n, r.pc);
+		TEST_ASSERT(r.el != 1 || !r.has_va || r.va & BIT_ULL(55) ||
+			    r.va < BUF_BASE(0) || r.va >= BUF_BASE(MAX_VCPUS),
+			    "the host's record %lu has an address of the guest's, 0x%lx", n, r.va);
+	}
+	free(data);
+	WRITE_ONCE(s->mp->aux_tail, head);
+	return n;
+}
+
+static void host_session_close(struct host_session *s)
+{
+	munmap(s->aux, s->aux_len);
+	munmap(s->mp, s->mp_len);
+	close(s->fd);
+}
+
+static int pin_to_spu(void)
+{
+	int cpu;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, &spe_spus[0].cpus)) {
+			pin_self_to_cpu(cpu);
+			return cpu;
+		}
+	}
+	TEST_FAIL("the SPU has no CPU");
+}
+
+/* Interrupts of the SPU that the host has taken on a CPU */
+static u64 host_irqs(int cpu)
+{
+	char line[4096];
+	u64 n = 0, val = 0;
+	FILE *f;
+	int i;
+
+	f = fopen("/proc/interrupts", "r");
+	TEST_ASSERT(f, "/proc/interrupts");
+	while (fgets(line, sizeof(line), f)) {
+		char *p = strchr(line, ':');
+
+		if (!p || !strstr(line, "arm_spe"))
+			continue;
+		for (i = 0, p++; i <= cpu; i++)
+			val = strtoull(p, &p, 10);
+		n += val;
+	}
+	fclose(f);
+	return n;
+}
+
+static volatile u64 host_work_sum;
+
+static void host_work(u64 n)
+{
+	while (n--)
+		host_work_sum += n;
+}
+
+/* The host still gets its own interrupts: a session fills its buffer. */
+static void check_host_line(int cpu)
+{
+	struct host_session s = host_session_open(cpu, 1024);
+	u64 before = host_irqs(cpu), n = 0;
+	int i;
+
+	host_session_enable(&s, true);
+	for (i = 0; i < 2000 && host_irqs(cpu) < before + 2; i++) {
+		host_work(1000000);
+		n += host_session_check(&s);
+	}
+	host_session_enable(&s, false);
+	TEST_ASSERT(host_irqs(cpu) >= before + 2, "the host gets no interrupts of the SPU");
+	TEST_ASSERT(n, "the host has no records");
+	host_session_close(&s);
+}
+
+/* As many events as asked for, one record each; the host's line stays enabled */
+static void test_many_events(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_events_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	int cared = nobody_cared(), cpu = pin_to_spu();
+
+	c->ptr = BUF_BASE(0) + SZ_4K - record_size(&v);
+	c->limit = BUF_BASE(0) + SZ_4K;
+	c->wanted = spe_opt.events;
+	c->interval = odd_interval(&v);
+	c->iterations = 64 * c->interval / WORK_INSNS;
+	strcpy(c->program, "PS");
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(c->events >= spe_opt.events, "%lu events", c->events);
+	TEST_ASSERT(c->spurious <= c->events / 100, "%lu of %lu interrupts were spurious",
+		    c->spurious, c->events);
+	TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	spe_vm_free(&v);
+
+	TEST_ASSERT_EQ(nobody_cared(), cared);
+	check_host_line(cpu);
+}
+
+/* A session of the host's that runs while the guest profiles on the same CPU */
+static void test_host_session(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+	struct profile_row row = profile_rows[0];
+	struct host_session s;
+	int cpu = pin_to_spu();
+	u64 n;
+
+	setup_profile(&v, &row, 0);
+	s = host_session_open(cpu, 1024);
+	host_session_enable(&s, true);
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	host_work(200000);
+	host_session_enable(&s, false);
+	n = host_session_check(&s);
+	TEST_ASSERT(n, "the host has no records");
+	host_session_close(&s);
+	check_profile(&v, &row, 0);
+	spe_vm_free(&v);
+}
+
+/* The same until the guest has had many events */
+static void test_host_session_events(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_events_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	int cared = nobody_cared(), cpu = pin_to_spu();
+	struct host_session s;
+	u64 n = 0;
+
+	c->limit = c->ptr + SZ_4K;
+	c->wanted = 100;
+	c->interval = odd_interval(&v);
+	c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
+	c->sync_events = true;
+	strcpy(c->program, "PS");
+	s = host_session_open(cpu, 1024);
+	host_session_enable(&s, true);
+	while (run_vcpu(v.vcpu[0])) {
+		struct expect e;
+
+		TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+		c->cnt[1] = ~0ULL;
+		e = expect_profile(&v, 0);
+		e.any_pc = true;
+		check_records(&v, 0, c->ptr, c->pmbptr, &e);
+		n += host_session_check(&s);
+		/* Every other time the session stops and starts in between */
+		if (c->events & 1) {
+			host_session_enable(&s, false);
+			host_work(1000);
+			if (c->events & 2)
+				host_session_enable(&s, true);
+		} else {
+			host_session_enable(&s, true);
+		}
+	}
+	host_session_enable(&s, false);
+	n += host_session_check(&s);
+	TEST_ASSERT(n, "the host has no records");
+	TEST_ASSERT_EQ(nobody_cared(), cared);
+	host_session_close(&s);
+	spe_vm_free(&v);
+}
+
+/* Holds values in all sampling registers over a return to the host. */
+static void guest_hold_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 pmsidr = read_sysreg_s(SYS_PMSIDR_EL1);
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		u64 v = 0x5a0 + i;
+
+		/* PMSCR_EL1 enables sampling, but there is no buffer */
+		write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+		write_sysreg_s(v, SYS_PMSICR_EL1);
+		write_sysreg_s(v << 8, SYS_PMSIRR_EL1);
+		write_sysreg_s(7, SYS_PMSFCR_EL1);
+		write_sysreg_s(0xa8, SYS_PMSEVFR_EL1);
+		if (pmsidr & PMSIDR_EL1_FnE)
+			write_sysreg_s(0x28, SYS_PMSNEVFR_EL1);
+		write_sysreg_s(v, SYS_PMSLATFR_EL1);
+		if (pmsidr & PMSIDR_EL1_FDS)
+			write_sysreg_s(v, SYS_PMSDSFR_EL1);
+		write_sysreg_s(c->ptr + i * 2048, SYS_PMBPTR_EL1);
+		isb();
+
+		GUEST_SYNC(i);
+
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSCR_EL1), c->pmscr);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSICR_EL1), v);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSIRR_EL1), v << 8);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSFCR_EL1), 7);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSEVFR_EL1) & 0xa8, 0xa8);
+		if (pmsidr & PMSIDR_EL1_FnE)
+			GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSNEVFR_EL1) & 0x28, 0x28);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSLATFR_EL1), v);
+		if (pmsidr & PMSIDR_EL1_FDS)
+			GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSDSFR_EL1), v);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), c->ptr + i * 2048);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), 0);
+	}
+	GUEST_DONE();
+}
+
+/* A session between two entries, and one that stays, change nothing for the guest */
+static void test_host_between(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_hold_code);
+	struct host_session s;
+	int cpu = pin_to_spu(), i = 0;
+	u64 n = 0;
+
+	s = host_session_open(cpu, 4096);
+	while (run_vcpu(v.vcpu[0])) {
+		host_session_enable(&s, true);
+		host_work(100000);
+		n += host_session_check(&s);
+		if (++i & 1)
+			host_session_enable(&s, false);
+	}
+	host_session_enable(&s, false);
+	n += host_session_check(&s);
+	TEST_ASSERT(n, "the host has no records");
+	host_session_close(&s);
+	spe_vm_free(&v);
+}
+
+/* Two VMs take turns on one CPU: neither sees the other's values or records */
+static void test_two_vms(const void *arg)
+{
+	struct spe_vm v[2] = {
+		spe_vm_create(1, guest_events_code), spe_vm_create(1, guest_hold_code),
+	};
+	struct guest_ctl *c = host_ctl(&v[0], 0);
+	bool more = true, more_hold = true;
+
+	pin_to_spu();
+	c->limit = c->ptr + SZ_4K;
+	c->wanted = 20;
+	c->interval = odd_interval(&v[0]);
+	c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
+	c->sync_events = true;
+	strcpy(c->program, "PS");
+	while (more) {
+		more = run_vcpu(v[0].vcpu[0]);
+		if (more_hold)
+			more_hold = run_vcpu(v[1].vcpu[0]);
+		if (more) {
+			struct expect e;
+
+			c->cnt[1] = ~0ULL;
+			e = expect_profile(&v[0], 0);
+			e.any_pc = true;
+			check_records(&v[0], 0, c->ptr, c->pmbptr, &e);
+		}
+	}
+	check_canary(&v[0], 0, c->limit);
+	check_canary(&v[1], 0, BUF_BASE(0));
+	spe_vm_free(&v[0]);
+	spe_vm_free(&v[1]);
+}
+
+/* --- Guests: a buffer that is programmed in unusual ways ----------------- */
+
+/* Bad pointers with E=1 are nobody's business while PMSCR_EL1 is 0. */
+static void guest_intermediate_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 bad[][2] = {
+		{ c->limit, c->limit },			/* no room */
+		{ c->limit + SZ_64K, c->limit },	/* PTR above LIMIT */
+		{ c->ptr + 1, c->limit },		/* misaligned */
+		{ c->ptr | BIT(60), c->limit },		/* top bytes differ */
+		{ c->ptr, BIT(46) },			/* larger than the maximum */
+		{ 0, 0 },
+		{ BIT(45), BIT(45) + SZ_64K },		/* not mapped */
+		{ HOLE_BASE, HOLE_BASE + SZ_64K },
+	};
+	int i;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		/* E is set before, between and after */
+		write_sysreg_s(bad[i][1] | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+		isb();
+		write_sysreg_s(bad[i][0], SYS_PMBPTR_EL1);
+		isb();
+		write_sysreg_s(0, SYS_PMBSR_EL1);
+		isb();
+		guest_loop(guest_array(), ARRAY_MASK, 100);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), 0);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBLIMITR_EL1), bad[i][1] | PMBLIMITR_EL1_E);
+	}
+	write_sysreg_s(c->limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
+	isb();
+
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS), c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+/* Reads PMBPTR_EL1 while it profiles. */
+static void guest_poll_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 ptr, last = c->ptr, moves = 0;
+	int i;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	guest_buffer(c->ptr, c->limit);
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	for (i = 0; i < WANTED_RECORDS; i++) {
+		guest_loop(guest_array(), ARRAY_MASK, 2 * c->used_interval / WORK_INSNS);
+		ptr = read_sysreg_s(SYS_PMBPTR_EL1);
+		__GUEST_ASSERT(ptr >= last && ptr < c->limit, "0x%lx after 0x%lx", ptr, last);
+		moves += ptr > last;
+		last = ptr;
+	}
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	guest_drain();
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	__GUEST_ASSERT(moves > WANTED_RECORDS / 2, "PMBPTR_EL1 moved %lu times", moves);
+	guest_off();
+	GUEST_DONE();
+}
+
+/* Writes PMBPTR_EL1 and PMBLIMITR_EL1 while it profiles, PMBSR_EL1.S being 0. */
+static void guest_live_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	int i;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	guest_buffer(c->ptr, c->limit);
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	for (i = 0; i < 20; i++) {
+		guest_loop(guest_array(), ARRAY_MASK, 2 * c->used_interval / WORK_INSNS);
+		guest_drain();
+		write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
+		isb();
+		GUEST_ASSERT(read_sysreg_s(SYS_PMBPTR_EL1) - c->ptr < SZ_4K);
+		write_sysreg_s((c->limit + (i & 1) * SZ_64K) | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+		isb();
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1) & ~PMBSR_EL1_COLL, 0);
+	}
+	write_sysreg_s(c->limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	isb();
+	guest_loop(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS));
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	guest_drain();
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+/* Enables and disables for each piece of work, as the driver's task mode does. */
+static void guest_toggle_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 ptr = c->ptr;
+	int i;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	for (i = 0; i < WANTED_RECORDS / 4; i++) {
+		write_sysreg_s(ptr, SYS_PMBPTR_EL1);
+		write_sysreg_s(c->limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+		isb();
+		guest_profile(guest_array(), ARRAY_MASK,
+			      4 * c->used_interval / WORK_INSNS, c->pmscr);
+		write_sysreg_s(0, SYS_PMBLIMITR_EL1);
+		isb();
+		ptr = read_sysreg_s(SYS_PMBPTR_EL1);
+		GUEST_ASSERT(ptr >= c->ptr && ptr < c->limit);
+	}
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	c->pmblimitr |= c->limit | PMBLIMITR_EL1_E;
+	GUEST_DONE();
+}
+
+static void test_quiet(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, (void *)arg);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct expect e;
+	u64 n;
+
+	c->interval = odd_interval(&v);
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	check_quiet(c);
+	e = expect_profile(&v, 0);
+	e.any_pc = true;
+	n = check_records(&v, 0, c->ptr, c->pmbptr, &e);
+	TEST_ASSERT(n >= WANTED_RECORDS / 2, "%lu records", n);
+	check_canary(&v, 0, c->limit);
+	spe_vm_free(&v);
+}
+
+/* Discard mode: no pointer is looked at, nothing is written, no event. */
+static void guest_discard_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	guest_program(c);
+	write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	write_sysreg_s(c->limit | PMBLIMITR_EL1_E |
+		       FIELD_PREP(PMBLIMITR_EL1_FM, PMBLIMITR_EL1_FM_DISCARD), SYS_PMBLIMITR_EL1);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS), c->pmscr);
+	guest_results(c);
+	GUEST_ASSERT(!gic_irq_get_pending(SPE_PPI));
+
+	/* From there to a real buffer */
+	GUEST_SYNC(0);
+	guest_off();
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	guest_buffer(c->ptr, c->limit);
+	guest_profile(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS), c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+static void test_discard(const void *arg)
+{
+	static const u64 pointers[][2] = {
+		{ 0, 0 }, { 0x1235, 0 }, { BIT_ULL(60) + 3, BIT_ULL(40) }, { SZ_1G, SZ_1G + SZ_4K },
+	};
+	s64 pinned;
+	u64 dfr0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(pointers); i++) {
+		struct spe_vm v = spe_vm_create(1, guest_discard_code);
+		struct guest_ctl *c = host_ctl(&v, 0);
+
+		dfr0 = vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64DFR0_EL1));
+		if (FIELD_GET(ID_AA64DFR0_EL1_PMSVer, dfr0) < ID_AA64DFR0_EL1_PMSVer_V1P2)
+			spe_skip("discard mode needs SPEv1p2");
+
+		c->ptr = pointers[i][0];
+		c->limit = pointers[i][1];
+		c->interval = odd_interval(&v);
+		pinned = spe_pins_outstanding();
+		TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+		TEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL), "PMBSR_EL1 0x%lx", c->pmbsr);
+		TEST_ASSERT_EQ(c->pmbptr, c->ptr);
+		TEST_ASSERT_EQ(c->pmblimitr, c->limit | PMBLIMITR_EL1_E |
+			       FIELD_PREP(PMBLIMITR_EL1_FM, PMBLIMITR_EL1_FM_DISCARD));
+		check_canary(&v, 0, BUF_BASE(0));
+		TEST_ASSERT_EQ(spe_pins_outstanding(), pinned);
+
+		c->ptr = BUF_BASE(0);
+		c->limit = BUF_BASE(0) + SZ_256K;
+		TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+		check_quiet(c);
+		struct expect e = expect_profile(&v, 0);
+
+		TEST_ASSERT(check_records(&v, 0, c->ptr, c->pmbptr, &e) > WANTED_RECORDS / 2,
+			    "no profile after discard mode");
+		spe_vm_free(&v);
+	}
+}
+
+/* PMBSR_EL1.S as software writes it is the interrupt, too. */
+static void guest_soft_s_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	int i;
+
+	guest_irq_setup(c);
+	guest_program(c);
+	for (i = 0; i < 10; i++) {
+		u64 val = PMBSR_EL1_S | (i & 1 ? PMBSR_EL1_DL | 0x21 : 0);
+
+		/* With the buffer disabled, and enabled */
+		write_sysreg_s(i & 2 ? c->limit | PMBLIMITR_EL1_E : 0, SYS_PMBLIMITR_EL1);
+		local_irq_disable();
+		write_sysreg_s(val, SYS_PMBSR_EL1);
+		isb();
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), val);
+		GUEST_ASSERT(gic_irq_get_pending(SPE_PPI));
+		GUEST_ASSERT_EQ(c->events, i);
+		local_irq_enable();
+		isb();
+		guest_loop(guest_array(), ARRAY_MASK, 1000);
+		GUEST_ASSERT_EQ(c->events, i + 1);
+		GUEST_ASSERT_EQ(c->pmbsr, val);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), 0);
+		GUEST_ASSERT(!gic_irq_get_pending(SPE_PPI));
+	}
+	guest_off();
+	GUEST_DONE();
+}
+
+static void test_soft_s(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_soft_s_code);
+
+	strcpy(host_ctl(&v, 0)->program, "S");
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT_EQ(host_ctl(&v, 0)->spurious, 0);
+	spe_vm_free(&v);
+}
+
+/* --- Guests: misprogramming, by the rows of the contract's table --------- */
+
+enum bad {
+	BAD_NONE,
+	/* 1: larger than the maximum */
+	BAD_SIZE, BAD_SIZE_HUGE, BAD_SCATTERED,
+	/* 2: no room */
+	BAD_EMPTY, BAD_ABOVE, BAD_ABOVE_FAR, BAD_SHORT, BAD_TOP_PTR, BAD_TOP_LIMIT,
+	/* 3: misaligned */
+	BAD_ALIGN, BAD_ALIGN_HALF,
+	/* 4: stage 1 */
+	BAD_S1_FIRST, BAD_S1, BAD_S1_L2, BAD_S1_RO_FIRST, BAD_S1_RO,
+	/* 5: not RAM, or not to be pinned */
+	BAD_HOLE_FIRST, BAD_HOLE, BAD_RO_SLOT, BAD_MPROTECT, BAD_MUNMAP, BAD_SECRET, BAD_POISON,
+	/* 6: tables outside RAM */
+	BAD_TABLE_FIRST, BAD_TABLE, BAD_TABLE_L2,
+};
+
+struct bad_row {
+	const char *name;
+	enum bad bad;
+	u8 row;
+};
+
+static const struct bad_row bad_rows[] = {
+	{ "1: larger than the maximum by 4 KiB", BAD_SIZE, 1 },
+	{ "1: larger than any maximum",		BAD_SIZE_HUGE, 1 },
+	{ "1: scattered over more host pages",	BAD_SCATTERED, 1 },
+	{ "2: PTR at LIMIT",			BAD_EMPTY, 2 },
+	{ "2: PTR above LIMIT",			BAD_ABOVE, 2 },
+	{ "2: PTR far above LIMIT",		BAD_ABOVE_FAR, 2 },
+	{ "2: no room for a record",		BAD_SHORT, 2 },
+	{ "2: top byte of PTR",			BAD_TOP_PTR, 2 },
+	{ "2: top byte of LIMIT",		BAD_TOP_LIMIT, 2 },
+	{ "3: PTR off by one",			BAD_ALIGN, 3 },
+	{ "3: PTR off by half the alignment",	BAD_ALIGN_HALF, 3 },
+	{ "4: first page not mapped",		BAD_S1_FIRST, 4 },
+	{ "4: a page not mapped",		BAD_S1, 4 },
+	{ "4: a level 2 block not mapped",	BAD_S1_L2, 4 },
+	{ "4: first page read-only",		BAD_S1_RO_FIRST, 4 },
+	{ "4: a page read-only",		BAD_S1_RO, 4 },
+	{ "5: first page without memslot",	BAD_HOLE_FIRST, 5 },
+	{ "5: a page without memslot",		BAD_HOLE, 5 },
+	{ "5: a page in a read-only memslot",	BAD_RO_SLOT, 5 },
+	{ "5: a page that the host may only read", BAD_MPROTECT, 5 },
+	{ "5: a page that the host has unmapped", BAD_MUNMAP, 5 },
+	{ "5: a page that cannot be pinned",	BAD_SECRET, 5 },
+	{ "5: a poisoned page",			BAD_POISON, 5 },
+	{ "6: last table outside RAM",		BAD_TABLE_FIRST, 6 },
+	{ "6: last table outside RAM, later",	BAD_TABLE, 6 },
+	{ "6: level 2 table outside RAM",	BAD_TABLE_L2, 6 },
+};
+
+/*
+ * Enables a bad buffer with interrupts masked, sees the event, takes the
+ * interrupt, and then profiles with a good one.
+ */
+static void guest_bad_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+
+	write_sysreg_s(c->pmbsr_held, SYS_PMBSR_EL1);
+	write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
+	write_sysreg_s(c->limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	isb();
+	c->val[0] = read_sysreg_s(SYS_PMBSR_EL1);
+
+	/* Profiling becomes enabled */
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	c->val[1] = read_sysreg_s(SYS_PMBSR_EL1);
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, c->iterations, c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	c->val[2] = c->pmbsr;
+	c->val[3] = c->pmbptr;
+	c->val[4] = c->pmblimitr;
+	c->val[5] = gic_irq_get_pending(SPE_PPI);
+	c->val[6] = c->events;
+	local_irq_enable();
+	isb();
+	guest_loop(guest_array(), ARRAY_MASK, 1000);
+	c->val[7] = c->events;
+	c->val[8] = gic_irq_get_pending(SPE_PPI);
+	guest_off();
+
+	/* The host has repaired what it broke, and set good pointers */
+	GUEST_SYNC(0);
+	asm volatile("dsb ishst; tlbi vmalle1is; dsb ish; isb" : : : "memory");
+
+	c->events = 0;
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS), c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+static void ignore_sigbus(int sig)
+{
+}
+
+static void test_bad(const void *arg)
+{
+	const struct bad_row *row = arg;
+	enum bad bad = row->bad;
+	struct spe_vm v = spe_vm_create_on(0, 1, guest_bad_code, SZ_2M, SPE_FEATURE);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 base = BUF_BASE(0), pg = page_max(&v), rec = record_size(&v), align = record_align(&v);
+	u64 stop, pmbsr, *pte = NULL, old_pte = 0, slack = 0, n, dl_mask;
+	struct expect e;
+	void *hva = NULL;
+	int fd;
+
+	if (spe_spus[0].max_buff_size && spe_spus[0].max_buff_size < SZ_2M)
+		spe_skip("the SPU's own maximum is too small");
+
+	c->interval = odd_interval(&v);
+	c->ptr = base;
+	c->limit = base + SZ_1M;
+	c->pmbsr_held = PMBSR_EL1_COLL;
+	strcpy(c->program, "ES");
+
+	/* Where the SPU stops: the second page, unless a row says otherwise */
+	stop = base + pg;
+
+	switch (row->row) {
+	case 1:
+		c->pmbsr_held |= PMBSR_EL1_DL | PMBSR_EL1_EA;
+		pmbsr = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_SIZE);
+		break;
+	case 2:
+		c->pmbsr_held |= PMBSR_EL1_DL | PMBSR_EL1_EA;
+		pmbsr = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL);
+		break;
+	case 3:
+		c->pmbsr_held |= PMBSR_EL1_DL | PMBSR_EL1_EA;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_ALIGNMENT);
+		break;
+	case 5:
+		pmbsr = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL;
+		slack = rec - 1;
+		break;
+	default:
+		pmbsr = 0;
+	}
+
+	switch (bad) {
+	case BAD_NONE:
+		break;
+	case BAD_SIZE:
+		c->limit = base + SZ_2M + SZ_4K;
+		break;
+	case BAD_SIZE_HUGE:
+		c->limit = base + BIT_ULL(46);
+		break;
+	case BAD_SCATTERED:
+		/* Each of the guest's pages in a page of the host's, of which there are too few */
+		if (v.vm->page_size >= getpagesize())
+			spe_skip("the host's pages are not larger than the guest's");
+		c->limit = base + SZ_2M;
+		for (n = 0; n < SZ_2M / v.vm->page_size; n++) {
+			pte = virt_get_pte_hva(v.vm, base + n * v.vm->page_size);
+			*pte = (*pte & ~GENMASK_ULL(47, v.vm->page_shift)) |
+			       (base + n * getpagesize() % BUF_SIZE);
+		}
+		pte = NULL;
+		break;
+	case BAD_EMPTY:
+		c->ptr = c->limit;
+		break;
+	case BAD_ABOVE:
+		c->ptr = c->limit + SZ_4K;
+		break;
+	case BAD_ABOVE_FAR:
+		c->ptr = c->limit + BIT_ULL(40);
+		break;
+	case BAD_SHORT:
+		if (rec == align)
+			spe_skip("the alignment is the size of a record");
+		c->ptr = c->limit - rec + align;
+		break;
+	case BAD_TOP_PTR:
+		c->ptr |= BIT_ULL(56);
+		break;
+	case BAD_TOP_LIMIT:
+		c->limit |= BIT_ULL(56);
+		break;
+	case BAD_ALIGN:
+		if (align == 1)
+			spe_skip("the SPU has no alignment");
+		c->ptr = base + 1;
+		break;
+	case BAD_ALIGN_HALF:
+		if (align == 1)
+			spe_skip("the SPU has no alignment");
+		c->ptr = base + SZ_4K + align / 2;
+		break;
+	case BAD_S1_FIRST:
+	case BAD_S1:
+		stop = base + (bad == BAD_S1 ? pg : 0);
+		pte = virt_get_pte_hva(v.vm, stop);
+		old_pte = *pte;
+		*pte = 0;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_TRANSLATION(3));
+		break;
+	case BAD_S1_RO_FIRST:
+	case BAD_S1_RO:
+		stop = base + (bad == BAD_S1_RO ? pg : 0);
+		pte = virt_get_pte_hva(v.vm, stop);
+		old_pte = *pte;
+		*pte |= PTE_AP_RDONLY;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_PERMISSION(3));
+		break;
+	case BAD_S1_L2:
+	case BAD_TABLE:
+		if (v.vm->page_size != SZ_4K)
+			spe_skip("a level 2 entry maps more than the buffer");
+		stop = base + SZ_2M;
+		c->ptr = stop - SZ_8K;
+		c->limit = stop + SZ_64K;
+		pte = virt_get_pte_hva_at_level(v.vm, stop, 2);
+		old_pte = *pte;
+		*pte = bad == BAD_S1_L2 ? 0 : HOLE_BASE | PMD_TYPE_TABLE | PTE_VALID;
+		pmbsr = SPE_PMBSR_S1(bad == BAD_S1_L2 ? SPE_FSC_TRANSLATION(2) : SPE_FSC_EA_WALK(3));
+		slack = bad == BAD_TABLE ? rec - 1 : 0;
+		break;
+	case BAD_TABLE_FIRST:
+		stop = base;
+		pte = virt_get_pte_hva_at_level(v.vm, base, 2);
+		old_pte = *pte;
+		*pte = HOLE_BASE | PMD_TYPE_TABLE | PTE_VALID;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_EA_WALK(3));
+		break;
+	case BAD_TABLE_L2:
+		if (v.vm->page_size != SZ_4K)
+			spe_skip("a level 1 entry maps the program, too");
+		stop = base;
+		pte = virt_get_pte_hva_at_level(v.vm, base, 1);
+		old_pte = *pte;
+		*pte = HOLE_BASE | PUD_TYPE_TABLE | PTE_VALID;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_EA_WALK(2));
+		break;
+	case BAD_HOLE_FIRST:
+	case BAD_HOLE:
+		stop = base + (bad == BAD_HOLE ? pg : 0);
+		pte = virt_get_pte_hva(v.vm, stop);
+		old_pte = *pte;
+		*pte = (old_pte & ~GENMASK_ULL(47, v.vm->page_shift)) | HOLE_BASE;
+		break;
+	case BAD_RO_SLOT:
+		vm_userspace_mem_region_add(v.vm, VM_MEM_SRC_ANONYMOUS, ODD_BASE, ODD_SLOT,
+					    pg / v.vm->page_size, KVM_MEM_READONLY);
+		pte = virt_get_pte_hva(v.vm, stop);
+		old_pte = *pte;
+		*pte = (old_pte & ~GENMASK_ULL(47, v.vm->page_shift)) | ODD_BASE;
+		break;
+	case BAD_MPROTECT:
+		hva = addr_gpa2hva(v.vm, stop);
+		TEST_ASSERT(!mprotect(hva, pg, PROT_READ), "mprotect");
+		break;
+	case BAD_MUNMAP:
+		hva = addr_gpa2hva(v.vm, stop);
+		TEST_ASSERT(!munmap(hva, pg), "munmap");
+		break;
+	case BAD_SECRET:
+		/* Long-term pins are refused for memory that only its owner may see */
+		fd = syscall(__NR_memfd_secret, 0);
+		if (fd < 0)
+			spe_skip("memfd_secret: %s", strerror(errno));
+		hva = addr_gpa2hva(v.vm, stop);
+		TEST_ASSERT(!ftruncate(fd, pg), "ftruncate");
+		TEST_ASSERT(mmap(hva, pg, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				 fd, 0) == hva, "mmap of secret memory");
+		close(fd);
+		break;
+	case BAD_POISON:
+		/* The kernel tells who injects it, too */
+		sigaction(SIGBUS, &(struct sigaction){ .sa_handler = ignore_sigbus }, NULL);
+		hva = addr_gpa2hva(v.vm, stop);
+		if (madvise(hva, pg, MADV_HWPOISON))
+			spe_skip("MADV_HWPOISON: %s", strerror(errno));
+		break;
+	}
+
+	/* Enough to come there */
+	n = (row->row >= 4 ? stop - c->ptr : 0) / 24 + 100;
+	c->iterations = n * c->interval / WORK_INSNS;
+	e = expect_profile(&v, 0);
+	TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+
+	TEST_ASSERT(c->val[0] == c->pmbsr_held,
+		    "PMBSR_EL1 0x%lx, not 0x%lx, while PMSCR_EL1 is 0", c->val[0], c->pmbsr_held);
+
+	/* Fields that the event does not set are as they were */
+	dl_mask = row->row == 4 && rec != align ? PMBSR_EL1_DL : 0;
+	pmbsr |= c->pmbsr_held;
+	if (row->row <= 3)
+		TEST_ASSERT(c->val[1] == pmbsr,
+			    "as profiling becomes enabled: PMBSR_EL1 0x%lx, expected 0x%lx",
+			    c->val[1], pmbsr);
+	TEST_ASSERT((c->val[2] & ~dl_mask) == pmbsr,
+		    "PMBSR_EL1 0x%lx, expected 0x%lx; PMBPTR_EL1 0x%lx",
+		    c->val[2], pmbsr, c->val[3]);
+	if (row->row <= 3)
+		TEST_ASSERT(c->val[3] == c->ptr, "PMBPTR_EL1 0x%lx, not 0x%lx", c->val[3], c->ptr);
+	else
+		TEST_ASSERT(c->val[3] <= stop && c->val[3] >= max(c->ptr, stop - slack),
+			    "PMBPTR_EL1 0x%lx, expected 0x%lx", c->val[3], stop);
+	TEST_ASSERT_EQ(c->val[4], c->limit | PMBLIMITR_EL1_E);
+	TEST_ASSERT(c->val[5], "the interrupt is not pending");
+	TEST_ASSERT_EQ(c->val[6], 0);
+	TEST_ASSERT_EQ(c->val[7], 1);
+	TEST_ASSERT(!c->val[8], "the interrupt is still pending");
+	TEST_ASSERT_EQ(c->spurious, 0);
+
+	/* Nothing is written in rows 1 to 3; up to where it stopped in the others */
+	if (pte)
+		*pte = old_pte;
+	if (row->row <= 3) {
+		check_canary(&v, 0, base);
+	} else if (stop > c->ptr) {
+		e.to_cnt = c->cnt[1];
+		e.any_pc = true;
+		e.from_cnt = 0;
+		n = check_records(&v, 0, c->ptr, c->val[3], &e);
+		TEST_ASSERT(n, "no records before the event");
+	}
+
+	/* It costs the guest nothing else */
+	if (bad == BAD_MPROTECT)
+		mprotect(hva, pg, PROT_READ | PROT_WRITE);
+	c->ptr = base + SZ_2M + SZ_1M;
+	c->limit = c->ptr + SZ_256K;
+	c->iterations = 0;
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	check_quiet(c);
+	e = expect_profile(&v, 0);
+	n = check_records(&v, 0, c->ptr, c->pmbptr, &e);
+	TEST_ASSERT(n > WANTED_RECORDS / 2, "%lu records after the event", n);
+	check_canary(&v, 0, c->limit);
+
+	if (bad == BAD_POISON)
+		exit(0);	/* the library reads all memory in freeing */
+	spe_vm_free(&v);
+}
+
+/* The maximum is a limit for LIMIT - PTR, and can be used up to the last byte */
+static void guest_max_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 max = c->arg, i;
+	/* PTR and LIMIT relative to the start, and whether they are too far apart */
+	struct { u64 ptr, limit; bool bad; } rows[] = {
+		{ 0, max, false },
+		{ 0, max + SZ_4K, true },
+		{ SZ_4K, max + SZ_4K, false },
+		{ SZ_16K, max, false },
+		{ SZ_16K, max + SZ_16K + SZ_4K, true },
+		{ max, 2 * max, false },
+		{ 2048, max + SZ_4K, true },
+	};
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		guest_buffer(c->ptr + rows[i].ptr, c->ptr + rows[i].limit);
+		guest_profile(guest_array(), ARRAY_MASK, 10 * c->used_interval / WORK_INSNS,
+			      c->pmscr);
+		guest_results(c);
+		if (rows[i].bad) {
+			__GUEST_ASSERT((c->pmbsr & ~PMBSR_EL1_COLL) == SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_SIZE),
+				       "0x%lx to 0x%lx: PMBSR_EL1 0x%lx", rows[i].ptr,
+				       rows[i].limit, c->pmbsr);
+			GUEST_ASSERT_EQ(c->pmbptr, c->ptr + rows[i].ptr);
+		} else {
+			__GUEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL),
+				       "0x%lx to 0x%lx: PMBSR_EL1 0x%lx",
+				       rows[i].ptr, rows[i].limit, c->pmbsr);
+			GUEST_ASSERT(c->pmbptr > c->ptr + rows[i].ptr);
+		}
+		guest_off();
+	}
+	GUEST_DONE();
+}
+
+static void test_max(const void *arg)
+{
+	u64 size = SZ_64K;
+	struct spe_vm v;
+
+	v = spe_vm_create_on(0, 1, guest_max_code, size, SPE_FEATURE);
+	host_ctl(&v, 0)->arg = size;
+	host_ctl(&v, 0)->interval = odd_interval(&v);
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	spe_vm_free(&v);
+}
+
+/* PMBSR_EL1 cleared first, profiling enabled and the buffer full: full again */
+static void guest_clear_first_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	guest_loop(guest_array(), ARRAY_MASK, c->iterations);
+	guest_results(c);
+	GUEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	isb();
+	GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1) & ~PMBSR_EL1_COLL,
+			SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), c->pmbptr);
+
+	/* More room, and it goes on from where it stopped */
+	write_sysreg_s((c->limit + SZ_4K) | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	isb();
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	isb();
+	guest_loop(guest_array(), ARRAY_MASK, 8 * c->used_interval / WORK_INSNS);
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	c->val[0] = c->pmbptr;
+	guest_results(c);
+	GUEST_ASSERT(c->pmbptr > c->val[0]);
+	guest_off();
+	GUEST_DONE();
+}
+
+static void test_clear_first(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_clear_first_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct expect e;
+
+	c->limit = c->ptr + SZ_4K;
+	c->interval = odd_interval(&v);
+	c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	c->cnt[0] = 0;
+	c->cnt[1] = ~0ULL;
+	e = expect_profile(&v, 0);
+	e.any_pc = true;
+	TEST_ASSERT(check_records(&v, 0, c->ptr, c->pmbptr, &e), "no records");
+	spe_vm_free(&v);
+}
+
+/* --- Restore ------------------------------------------------------------- */
+
+/*
+ * Enables everything, goes to the host, and only works on from there. An empty
+ * ucall, since others hold addresses of the VMM that the guest started in.
+ */
+static void guest_restore_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	guest_loop(guest_array(), ARRAY_MASK, 20 * c->used_interval / WORK_INSNS);
+	GUEST_UCALL_NONE();
+	guest_loop(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS));
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	guest_results(c);
+	for (;;)
+		GUEST_UCALL_NONE();
+}
+
+static void run_to_exit(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(get_ucall(vcpu, &uc), UCALL_NONE);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, UCALL_EXIT_REASON);
+}
+
+/* Registers that the destination has of its own */
+static bool restore_skips(u64 id)
+{
+	return id == KVM_ARM64_SYS_REG(SYS_CNTPCT_EL0) || id == KVM_REG_ARM_TIMER_CNT ||
+	       id == KVM_REG_ARM_PTIMER_CNT;
+}
+
+static void copy_vm(struct spe_vm *to, struct spe_vm *from)
+{
+	const u32 slots[] = { from->vm->memslots[MEM_REGION_DATA], BUF_SLOT(0), ARRAY_SLOT(0) };
+	struct kvm_reg_list *list = vcpu_get_reg_list(from->vcpu[0]);
+	u64 i;
+
+	for (i = 0; i < ARRAY_SIZE(slots); i++) {
+		struct userspace_mem_region *a = memslot2region(from->vm, slots[i]);
+		struct userspace_mem_region *b = memslot2region(to->vm, slots[i]);
+
+		TEST_ASSERT_EQ(a->region.memory_size, b->region.memory_size);
+		memcpy(b->host_mem, a->host_mem, a->region.memory_size);
+	}
+
+	for (i = 0; i < list->n; i++) {
+		u8 val[2048 / 8] __aligned(16);
+		struct kvm_one_reg reg = { .id = list->reg[i], .addr = (u64)val };
+
+		if (restore_skips(reg.id))
+			continue;
+		SPE_OK(__vcpu_ioctl(from->vcpu[0], KVM_GET_ONE_REG, &reg));
+		TEST_ASSERT(!__vcpu_ioctl(to->vcpu[0], KVM_SET_ONE_REG, &reg),
+			    "register 0x%llx cannot be restored: %s", reg.id, strerror(errno));
+	}
+	free(list);
+}
+
+static void test_restore(const void *arg)
+{
+	struct spe_vm a = spe_vm_create(1, guest_restore_code);
+	struct spe_vm b;
+	struct guest_ctl *c = host_ctl(&a, 0);
+	u64 ptr, n;
+	struct expect e;
+
+	c->interval = odd_interval(&a);
+	/* Another timestamp base: none is asked for */
+	c->pmscr = PMSCR_EL1_E1SPE | PMSCR_EL1_CX;
+	run_to_exit(a.vcpu[0]);
+	vcpu_run_complete_io(a.vcpu[0]);
+	ptr = vcpu_get_reg(a.vcpu[0], SPE_REG(PMBPTR_EL1));
+	TEST_ASSERT(ptr > c->ptr, "PMBPTR_EL1 0x%lx", ptr);
+	TEST_ASSERT_EQ(vcpu_get_reg(a.vcpu[0], SPE_REG(PMBLIMITR_EL1)), c->limit | PMBLIMITR_EL1_E);
+	TEST_ASSERT_EQ(vcpu_get_reg(a.vcpu[0], SPE_REG(PMSCR_EL1)), c->pmscr);
+
+	b = spe_vm_create(1, guest_restore_code);
+	copy_vm(&b, &a);
+	TEST_ASSERT_EQ(vcpu_get_reg(b.vcpu[0], SPE_REG(PMBPTR_EL1)), ptr);
+	if (arg)
+		spe_vm_free(&a);
+
+	c = host_ctl(&b, 0);
+	run_to_exit(b.vcpu[0]);
+	TEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL), "PMBSR_EL1 0x%lx", c->pmbsr);
+	c->cnt[1] = ~0ULL;
+	e = expect_profile(&b, 0);
+	e.any_pc = true;
+	n = check_records(&b, 0, ptr, c->pmbptr, &e);
+	TEST_ASSERT(n > WANTED_RECORDS / 2, "%lu records after the restore", n);
+	check_records(&b, 0, c->ptr, ptr, &e);
+	check_canary(&b, 0, c->limit);
+
+	/* The source, if it is still there, has gone on by itself */
+	if (!arg) {
+		c = host_ctl(&a, 0);
+		run_to_exit(a.vcpu[0]);
+		c->cnt[1] = ~0ULL;
+		e = expect_profile(&a, 0);
+		e.any_pc = true;
+		TEST_ASSERT(check_records(&a, 0, ptr, c->pmbptr, &e) > WANTED_RECORDS / 2,
+			    "the source has no more records");
+		spe_vm_free(&a);
+	}
+	spe_vm_free(&b);
+}
+
+/* A pending event is state, too: it raises the interrupt where it is restored */
+static void guest_pending_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	GUEST_SYNC(0);
+	guest_loop(guest_array(), ARRAY_MASK, 1000);
+	GUEST_ASSERT_EQ(c->events, 1);
+	GUEST_ASSERT_EQ(c->pmbsr, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	GUEST_DONE();
+}
+
+static void test_restore_pending(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_pending_code);
+
+	strcpy(host_ctl(&v, 0)->program, "ES");
+	TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBPTR_EL1), BUF_BASE(0) + SZ_4K);
+	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBLIMITR_EL1), (BUF_BASE(0) + SZ_4K) | PMBLIMITR_EL1_E);
+	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBSR_EL1), SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	spe_vm_free(&v);
+}
+
+/* A vCPU that is reset while its buffer is enabled has it disabled, and no pins */
+static void test_vcpu_reset(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_restore_code);
+	u64 id = SPE_REG(PMBLIMITR_EL1);
+	struct guest_ctl *c = host_ctl(&v, 0);
+
+	c->interval = odd_interval(&v);
+	run_to_exit(v.vcpu[0]);
+	vcpu_run_complete_io(v.vcpu[0]);
+	TEST_ASSERT(vcpu_get_reg(v.vcpu[0], id) & PMBLIMITR_EL1_E, "the buffer is not enabled");
+	SPE_OK(__vcpu_ioctl(v.vcpu[0], KVM_ARM_VCPU_INIT, &v.vcpu[0]->init));
+	TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], id), 0);
+	TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMSCR_EL1)), 0);
+	TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBSR_EL1)), 0);
+	SPE_CHECK(spe_run_nothing(v.vcpu[0]), EINTR);
+	spe_vm_free(&v);
+}
+
+/* A process that is killed with the buffer enabled: main() looks for leaks */
+static void test_killed(const void *arg)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork");
+	if (!pid) {
+		struct spe_vm v = spe_vm_create(1, guest_restore_code);
+
+		host_ctl(&v, 0)->interval = odd_interval(&v);
+		run_to_exit(v.vcpu[0]);
+		kill(getpid(), SIGKILL);
+	}
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status 0x%x", status);
+}
+
+/* The charge and the pins while the buffer is enabled, and after the VM's end */
+static void test_pins(const void *arg)
+{
+	u64 locked = spe_locked_bytes(), pinned;
+	struct spe_vm v = spe_vm_create(1, guest_restore_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+
+	TEST_ASSERT(spe_locked_bytes() > locked, "nothing is charged to RLIMIT_MEMLOCK");
+	c->interval = odd_interval(&v);
+	pinned = spe_pins_outstanding();
+	run_to_exit(v.vcpu[0]);
+	pinned = spe_pins_outstanding() - pinned;
+	TEST_ASSERT(pinned >= (c->limit - c->ptr) / getpagesize(), "%lu pages pinned", pinned);
+	TEST_ASSERT(pinned <= spe_valid_size(0) / getpagesize() + 64, "%lu pages pinned", pinned);
+	spe_vm_free(&v);
+	TEST_ASSERT_EQ(spe_locked_bytes(), locked);
+}
+/* --- main ---------------------------------------------------------------- */
+
+int main(int argc, char **argv)
+{
+	int i;
+
+	spe_parse_options(argc, argv);
+
+	spe_add_case(test_guest_undef, NULL, true, "guest without the feature: UNDEF");
+	spe_add_case(test_guest_ids, NULL, false, "guest: ID registers");
+	spe_add_case(test_guest_undef, "feature", false, "guest: registers that are not there");
+	spe_add_case(test_guest_regs, NULL, false, "guest: registers hold what is written");
+	for (i = 0; i < ARRAY_SIZE(profile_rows); i++)
+		spe_add_case(test_profile, &profile_rows[i], false, "guest: profile %s",
+			     profile_rows[i].name);
+	spe_add_case(test_vcpus, &profile_rows[0], false, "guest: profile on %d vCPUs",
+		     spe_opt.vcpus);
+	spe_add_case(test_vcpus, &profile_rows[7], false, "guest: profile EL0 and EL1 on %d vCPUs",
+		     spe_opt.vcpus);
+	spe_add_case(test_migrate_cpus, &profile_rows[0], false,
+		     "guest: profile on %d vCPUs that move", spe_opt.vcpus);
+	spe_add_case(test_fail_entry, &profile_rows[0], false, "guest: CPUs without the SPU");
+	spe_add_case(test_fill, (void *)(1L << 1), false, "guest: fill 4 KiB, polled");
+	spe_add_case(test_fill, (void *)(1L << 1 | 1), false, "guest: fill 4 KiB, interrupt");
+	spe_add_case(test_fill, (void *)(20L << 1), false, "guest: fill 80 KiB, polled");
+	spe_add_case(test_fill, (void *)(20L << 1 | 1), false, "guest: fill 80 KiB, interrupt");
+	for (i = 0; i < ARRAY_SIZE(rearm_rows); i++)
+		spe_add_case(test_rearm, &rearm_rows[i], false, "guest: re-arm %s",
+			     rearm_rows[i].name);
+	spe_add_case(test_clear_first, NULL, false,
+		     "guest: PMBSR cleared with the buffer full, then more room");
+	spe_add_case(test_quiet, guest_intermediate_code, false,
+		     "guest: bad values while PMSCR is 0");
+	spe_add_case(test_quiet, guest_poll_code, false, "guest: PMBPTR polled");
+	spe_add_case(test_quiet, guest_live_code, false,
+		     "guest: PTR and LIMIT written while profiling");
+	spe_add_case(test_quiet, guest_toggle_code, false, "guest: buffer enabled and disabled");
+	spe_add_case(test_discard, NULL, false, "guest: discard mode");
+	spe_add_case(test_soft_s, NULL, false, "guest: PMBSR.S by software");
+	for (i = 0; i < ARRAY_SIZE(bad_rows); i++)
+		spe_add_case(test_bad, &bad_rows[i], false, "guest: misprogramming %s",
+			     bad_rows[i].name);
+	spe_add_case(test_max, NULL, false, "guest: up to the maximum and above");
+	spe_add_case(test_restore, NULL, false, "restore: into a second VM");
+	spe_add_case(test_restore, "alone", false, "restore: into a second VM, the first gone");
+	spe_add_case(test_restore_pending, NULL, false, "restore: a pending event");
+	spe_add_case(test_vcpu_reset, NULL, false, "reset of a vCPU that profiles");
+	spe_add_case(test_killed, NULL, false, "VMM killed while its guest profiles");
+	spe_add_case(test_pins, NULL, false, "pins and charge");
+	spe_add_case(test_two_vms, NULL, false, "two VMs on one CPU");
+	spe_add_case(test_host_between, NULL, false, "host: sessions between entries");
+	spe_add_case(test_host_session, NULL, false, "host: session while the guest profiles");
+	spe_add_case(test_host_session_events, NULL, false,
+		     "host: sessions and the guest's events");
+	spe_add_case(test_many_events, NULL, false, "events: %d", spe_opt.events);
+
+	spe_run_cases();
+}
