@@ -451,6 +451,45 @@ static void check_misprogrammed(void)
 		}
 }
 
+/* --- a maximum size ------------------------------------------------------------ */
+
+/* Only a hypervisor's PMBIDR_EL1 has one (D24.7.1), or the model's. */
+static u64 max_buffer_size(void)
+{
+	u64 field = PMBIDR_MAXBUFFSIZE(id.pmbidr);
+	u64 m = field & 0x1ff, e = field >> 9 & 0x1f;
+
+	return e ? (m | 0x200) << (e + 11) : m << 12;
+}
+
+static void check_too_large(void)
+{
+	u64 max = max_buffer_size();
+	int owner;
+
+	is(max, arg("maxbuf", 0), "PMBIDR_EL1.MaxBuffSize");
+	if (!max)
+		return;
+	for (owner = 1; owner <= 2; owner++) {
+		struct session s = plain(owner, max + 0x1000);
+
+		buf_paint(BUF, 0x10000);
+		spe_run(&s, 1, wl_spin, 2570);
+		is(s.end_pmbsr, PMBSR_S | 4,
+		   "owner EL%d, a page more than MaxBuffSize: 'buffer size too large'", owner);
+		is(s.end_pmbptr, BUF, "owner EL%d, a page more than MaxBuffSize: PMBPTR_EL1 stays",
+		   owner);
+		is(buf_dirty(BUF, 0x10000), BUF + 0x10000,
+		   "owner EL%d, a page more than MaxBuffSize: nothing is written", owner);
+		/* the size counts from PMBPTR_EL1, not from some base */
+		s.pmbptr = BUF + 0x1000;
+		spe_run(&s, 1, wl_spin, 2570);
+		is(s.end_pmbsr, 0, "owner EL%d, MaxBuffSize: no event", owner);
+		ok(decode_all(s.pmbptr, s.end_pmbptr, recs, MAX_RECS) >= 19,
+		   "owner EL%d, MaxBuffSize: records are written", owner);
+	}
+}
+
 void test_main(void)
 {
 	struct session s = plain(1, 0x1000);
@@ -471,4 +510,5 @@ void test_main(void)
 	check_discard();
 	check_resume();
 	check_misprogrammed();
+	check_too_large();
 }

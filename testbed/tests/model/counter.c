@@ -52,6 +52,14 @@ static u64 distance(int i)
 	return (b + WL_LONG_INSNS - a) % WL_LONG_INSNS;
 }
 
+/* The same for two samples of wl_device */
+static u64 device_distance(int i)
+{
+	u64 a = ADDR(recs[i].addr[A_PC]) / 4, b = ADDR(recs[i + 1].addr[A_PC]) / 4;
+
+	return (b + WL_DEVICE_INSNS - a) % WL_DEVICE_INSNS;
+}
+
 static void check_exact(void)
 {
 	static const u64 intervals[] = { 1, 2, 3, 4, 16, 17, 100 };
@@ -234,6 +242,98 @@ static void check_pieces(void)
 	is(wrong, 0, "a restored session keeps the interval");
 }
 
+/* --- collisions --------------------------------------------------------- */
+
+/* 32 loads of GICD_TYPER: fewer operations than one of them takes */
+static u64 few_loads(u64 gicd)
+{
+	asm volatile(".rept 32\n\tldr w1, [%0, #4]\n\t.endr"
+		     : : "r"(gicd) : "x1", "memory");
+	return 0;
+}
+
+/* What a collision must leave as it is */
+#define OTHER_FIELDS	(PMBSR_DL | PMBSR_EA | 0x24UL << 26 | 0x21)
+
+/*
+ * An operation in flight for longer than the interval makes the next selection
+ * collide (D17.3.7). How long one takes is IMPLEMENTATION DEFINED; here as many
+ * operations as its record's total latency has cycles.
+ */
+static void check_collisions(void)
+{
+	struct session s = plain(0x100);
+	u64 loops = 20, interval = 257, insns = loops * WL_DEVICE_INSNS;
+	int n, k, collisions = 0, wrong = 0, early = 0;
+
+	s.pmbsr = OTHER_FIELDS;
+	spe_run(&s, 1, wl_device, loops);
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	for (k = 0; k + 1 < n; k++) {
+		u64 total = recs[k].counter[C_TOTAL];
+		u64 gap = device_distance(k);
+
+		wrong += gap != (total > interval ? 2 : 1) * interval;
+		collisions += gap > interval;
+	}
+	is(s.end_pmbsr, OTHER_FIELDS | PMBSR_COLL,
+	   "device loads at the smallest interval: COLL is set, and nothing else");
+	ok(n > 100 && collisions > 50,
+	   "device loads: some are sampled, and some collide");
+	is(wrong, 0, "device loads: exactly those collide that are selected before the last has finished");
+	ok(n + collisions >= (int)(insns / interval) - 1 &&
+	   n + collisions <= (int)(insns / interval) + 1,
+	   "device loads: records and collisions make the number of selections");
+	print("# %d records, %d collisions, %lu instructions\n", n, collisions,
+	      insns);
+
+	/* With jitter the distances vary: none is shorter than the latency. */
+	s = plain(0x100 | PMSIRR_RND);
+	spe_run(&s, 1, wl_device, loops);
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	for (k = 0; k + 1 < n; k++)
+		early += device_distance(k) < recs[k].counter[C_TOTAL];
+	ok(n > 50 && !early, "device loads, RND=1: none is sampled before the last has finished");
+	ok(ernd ? s.end_pmbsr == PMBSR_COLL : !(s.end_pmbsr & ~PMBSR_COLL),
+	   "device loads, RND=1: PMBSR_EL1");
+	print("# %d records, PMBSR %#lx\n", n, s.end_pmbsr);
+
+	/* At an interval that covers the latency nothing collides. */
+	s = plain(0x200);
+	spe_run(&s, 1, wl_device, loops);
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	is(s.end_pmbsr, 0, "device loads at twice the interval: no collision");
+	ok(n >= (int)(insns / 513) - 1 && n <= (int)(insns / 513) + 1,
+	   "device loads at twice the interval: all are sampled");
+
+	/* Nor do operations that finish at once. */
+	s = plain(0x100);
+	n = sample_long(&s, 20);
+	is(s.end_pmbsr, 0, "no device access: no collision");
+	for (k = wrong = 0; k + 1 < n; k++)
+		wrong += distance(k) != interval;
+	ok(n > 100 && !wrong, "no device access: all are sampled");
+
+	/* A drain waits for what is in flight, so that the next session is free. */
+	for (k = wrong = 0; k < 10; k++) {
+		s = plain(0x10000);
+		s.pmsicr = 15;
+		spe_run(&s, 1, few_loads, 0x08000000);
+		n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+		wrong += n != 1 || recs[0].counter[C_TOTAL] < 100 || s.end_pmbsr;
+	}
+	is(wrong, 0, "one device load in each of ten short sessions: none collides");
+
+	/* A collision is told in discard mode, too (D17.5.5). */
+	if (id.pmsver < 3)
+		return;
+	s = plain(0x100);
+	s.limit_bits = PMBLIMITR_DISCARD;
+	spe_run(&s, 1, wl_device, loops);
+	is(s.end_pmbsr, PMBSR_COLL, "discard mode: COLL is set, and nothing else");
+	is(s.end_pmbptr, BUF, "discard mode: no record of a collision");
+}
+
 void test_main(void)
 {
 	ernd = !!(read_pmsidr() & PMSIDR_ERND);
@@ -246,4 +346,5 @@ void test_main(void)
 	check_jitter(12);
 	check_resume();
 	check_pieces();
+	check_collisions();
 }

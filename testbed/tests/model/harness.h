@@ -170,6 +170,9 @@ void gic_init(void);
 #define WL_LONG_INSNS	4099
 u64 wl_long(u64 loops);		/* loops of WL_LONG_INSNS instructions */
 extern char wl_long_loop[];
+#define WL_DEVICE_INSNS	4102
+u64 wl_device(u64 loops);	/* loops of WL_DEVICE_INSNS instructions */
+extern char wl_device_loop[];
 u64 wl_spin(u64 loops);		/* 2 instructions a loop */
 extern char wl_spin_loop[], wl_spin_end[];
 u64 wl_mix(u64 loops);		/* loads, stores, branches, FP; about 60 a loop */

@@ -22,6 +22,23 @@ wl_long_loop:
 	b.ne	wl_long_loop
 	ret
 
+	/*
+	 * Loads from two devices, in turn: GICD_TYPER and UARTFR of the PL011.
+	 * One loop is WL_DEVICE_INSNS instructions.
+	 */
+	.globl	wl_device, wl_device_loop
+wl_device:
+	mov	x9, #0x08000000
+	mov	x10, #0x09000000
+wl_device_loop:
+	.rept	2050
+	ldr	w1, [x9, #4]
+	ldr	w2, [x10, #0x18]
+	.endr
+	subs	x0, x0, #1
+	b.ne	wl_device_loop
+	ret
+
 	.globl	wl_spin, wl_spin_loop, wl_spin_end
 wl_spin:
 wl_spin_loop:

@@ -58,6 +58,8 @@ typedef struct ARMSPEState {
     uint32_t sample_flags;      /* private to spe-sample.c */
     uint64_t branch_target;     /* of the last branch, see ARM_SPE_PBT_VALID */
     uint64_t rng;               /* state of the jitter generator */
+    uint32_t last_count;        /* PMSICR_EL1.COUNT when last looked at */
+    uint32_t busy;              /* operations until the sampled one is done */
 
     /* spe-buffer.c: what MRS sees until a Context Synchronization event */
     uint64_t stale_pmbptr;
@@ -69,9 +71,9 @@ typedef struct ARMSPEState {
 /* Counters of the model itself, per PE; not reset, readable through QMP. */
 typedef struct ARMSPEStats {
     uint64_t population;        /* instructions that stepped the counter */
-    uint64_t samples;           /* operations selected */
+    uint64_t samples;           /* operations sampled */
     uint64_t filtered;          /* dropped by a filter */
-    uint64_t collisions;
+    uint64_t collisions;        /* operations selected, but not sampled */
     uint64_t records;           /* written to memory */
     uint64_t bytes;             /* written to memory, padding included */
     uint64_t discarded;         /* lost: discard mode, E=0 or S=1 in flight */
@@ -305,8 +307,10 @@ void arm_spe_sample_end(CPUARMState *env);
  */
 void arm_spe_sample_unwind(CPUARMState *env, const TranslationBlock *tb,
                            unsigned insn_index);
-/* Registers of the sample interval counter may have been written. */
+/* A register of the extension was written. */
 void arm_spe_sampling_changed(CPUARMState *env);
+/* After arm_cpu_reset_hold() has cleared ARMSPEState. */
+void arm_spe_sample_reset(CPUARMState *env);
 #else
 static inline unsigned arm_spe_tb_state(CPUARMState *env)
 {
@@ -333,10 +337,8 @@ static inline void arm_spe_sample_unwind(CPUARMState *env,
  * held. May stop profiling: then hflags have been rebuilt.
  */
 void arm_spe_buffer_write(CPUARMState *env, const uint8_t *rec, size_t len);
-/* A sample was selected while none could be taken: PMBSR.COLL (D17.3). */
+/* An operation was selected, but the last is in flight: PMBSR_EL1.COLL. */
 void arm_spe_buffer_collision(CPUARMState *env);
-/* True if one more sample can be in flight; else the new one collides. */
-bool arm_spe_buffer_has_room(CPUARMState *env);
 /* The buffer became enabled: check the rules of D17.7.4 (R_HXSYK, R_PGGHS). */
 void arm_spe_buffer_enabled_check(CPUARMState *env, bool ptr_written);
 /*

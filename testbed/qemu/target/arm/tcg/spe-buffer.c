@@ -564,12 +564,6 @@ void arm_spe_buffer_collision(CPUARMState *env)
     env->spe.pmbsr |= R_PMBSR_COLL_MASK;
 }
 
-/* In a full queue the oldest record makes room, so there is always some. */
-bool arm_spe_buffer_has_room(CPUARMState *env)
-{
-    return true;
-}
-
 /* --- Synchronization ---------------------------------------------------- */
 
 void arm_spe_psb(CPUARMState *env)

@@ -801,7 +801,8 @@ void arm_spe_reset(ARMCPU *cpu)
                                        MDCR_ENPMSN | MDCR_ENPMS3);
         }
     }
-    arm_spe_buffer_reset(cpu_env(CPU(cpu)));
+    arm_spe_sample_reset(env);
+    arm_spe_buffer_reset(env);
     /*
      * In a system reset the interrupt controller may be reset after us and
      * forget the line, so drive it again when the CPU starts.
@@ -842,6 +843,8 @@ const VMStateDescription vmstate_arm_spe = {
         VMSTATE_UINT32(env.spe.sample_flags, ARMCPU),
         VMSTATE_UINT64(env.spe.branch_target, ARMCPU),
         VMSTATE_UINT64(env.spe.rng, ARMCPU),
+        VMSTATE_UINT32(env.spe.last_count, ARMCPU),
+        VMSTATE_UINT32(env.spe.busy, ARMCPU),
         VMSTATE_END_OF_LIST()
     }
 };

@@ -27,6 +27,12 @@
  * execute given back by arm_spe_sample_unwind(). Only TBs that the main loop
  * or the jump cache chose have ARM_SPE_TB_SAMPLE: env->spe.step, which asks
  * for it, is set and cleared where no TB gets chained to its successor.
+ *
+ * One sampled operation can be in flight (D17.3.7): one that is selected
+ * before it has finished collides. A sampled operation takes as many cycles as
+ * the total latency in its record, and in each cycle one operation of the
+ * sample population starts. Exceptions and writes to the registers of the
+ * extension wait for it.
  */
 
 #include "qemu/osdep.h"
@@ -62,9 +68,6 @@ typedef struct ARMSPESampler {
     SPEOp op;
     SPEAccess access;
 
-    /* For ARMSPEStats.population: PMSICR_EL1.COUNT when last seen */
-    uint32_t last_count;
-
     SPETimingState *timing;
 } ARMSPESampler;
 
@@ -86,16 +89,17 @@ static ARMSPESampler *spe_sampler(CPUARMState *env)
         cpu->spe_sampler = g_new0(ARMSPESampler, 1);
         cpu->spe_sampler->timing = spe_timing_new();
     }
-    if (unlikely(!env->spe.rng)) {
-        /* First use after a reset: every PE has its own sequence. */
-        env->spe.rng = spe_mix(cpu->spe.seed ^
-                               (CPU(cpu)->cpu_index + 1) *
-                               0x9e3779b97f4a7c15ull) | 1;
-        cpu->spe_sampler->pending = false;
-        cpu->spe_sampler->last_count = env->spe.pmsicr;
-        spe_timing_reset(cpu->spe_sampler->timing);
-    }
     return cpu->spe_sampler;
+}
+
+void arm_spe_sample_reset(CPUARMState *env)
+{
+    ARMSPESampler *s = env_archcpu(env)->spe_sampler;
+
+    if (s) {
+        s->pending = false;
+        spe_timing_reset(s->timing);
+    }
 }
 
 /* ASL SPEGetRandomInterval() */
@@ -179,23 +183,27 @@ static void spe_take(CPUARMState *env, uint32_t n)
                                             PMSICR, COUNT) - n);
 }
 
-static void spe_count_population(CPUARMState *env, ARMSPESampler *s)
+/* N operations of the population have executed. */
+static void spe_add_population(CPUARMState *env, uint32_t n)
+{
+    env_archcpu(env)->spe_stats.population += n;
+    env->spe.busy -= MIN(env->spe.busy, n);
+}
+
+static void spe_count_population(CPUARMState *env)
 {
     uint32_t count = env->spe.pmsicr;
 
-    env_archcpu(env)->spe_stats.population += s->last_count - count;
-    s->last_count = count;
+    spe_add_population(env, env->spe.last_count - count);
+    env->spe.last_count = count;
 }
 
 void arm_spe_sampling_changed(CPUARMState *env)
 {
-    ARMSPESampler *s = env_archcpu(env)->spe_sampler;
-
     env->spe.step = 0;
     env->spe.branch_target = 0;
-    if (s) {
-        s->last_count = env->spe.pmsicr;
-    }
+    env->spe.busy = 0;
+    env->spe.last_count = env->spe.pmsicr;
 }
 
 unsigned arm_spe_tb_state(CPUARMState *env)
@@ -216,11 +224,10 @@ unsigned arm_spe_tb_state(CPUARMState *env)
  */
 uint32_t HELPER(spe_refill)(CPUARMState *env, uint32_t n, uint32_t cflags)
 {
-    ARMSPESampler *s = spe_sampler(env);
     CPUState *cs = env_cpu(env);
     uint32_t remaining;
 
-    spe_count_population(env, s);
+    spe_count_population(env);
     if (FIELD_EX64(env->spe.pmsicr, PMSICR, COUNT) == 0) {
         /*
          * The next operation reloads the counter and does not decrement it:
@@ -239,7 +246,7 @@ uint32_t HELPER(spe_refill)(CPUARMState *env, uint32_t n, uint32_t cflags)
             env->spe.pmsicr = FIELD_DP64(env->spe.pmsicr, PMSICR, COUNT,
                                          count + 1);
         }
-        s->last_count = env->spe.pmsicr;
+        env->spe.last_count = env->spe.pmsicr;
     }
 
     remaining = spe_remaining(env);
@@ -579,22 +586,23 @@ static void spe_complete(CPUARMState *env, ARMSPESampler *s, bool exception)
 
     s->pending = false;
     env->spe.step = 0;
-    spe_count_population(env, s);
+    spe_count_population(env);
     if ((s->insn & ~0x1fu) != INSN_MSR_PMSICR || exception) {
         spe_step(env, &env->spe.pmsicr, s->pmsirr, &env->spe.rng);
-        stats->population++;
+        spe_add_population(env, 1);
     }
-    s->last_count = env->spe.pmsicr;
+    env->spe.last_count = env->spe.pmsicr;
     if (!s->selected) {
         return;
     }
 
-    stats->samples++;
-    if (!arm_spe_buffer_has_room(env)) {
+    if (env->spe.busy) {
+        stats->collisions++;
         trace_spe_collision(env_cpu(env)->cpu_index, s->pc);
         arm_spe_buffer_collision(env);
         return;
     }
+    stats->samples++;
 
     if (exception) {
         /*
@@ -630,6 +638,9 @@ static void spe_complete(CPUARMState *env, ARMSPESampler *s, bool exception)
                         (op->pred_empty ? SPE_EV_PRED_EMPTY : 0);
         }
     }
+
+    /* Whether a filter drops its record or not, it was sampled. */
+    env->spe.busy = t.total;
 
     if (!spe_filter_events(env, t.events) || !spe_filter_type(env, op) ||
         !spe_filter_latency(env, &t) || !spe_filter_source(env, op, &t)) {
@@ -768,9 +779,8 @@ void arm_spe_sample_exception(CPUARMState *env)
         break;
     }
 
-    /*
-     * FEAT_SPE_PBT: what is executed with profiling disabled, after this
-     * exception, may branch.
-     */
+    /* Profiling may be disabled now: what executes then is not counted. */
+    env->spe.busy = 0;
+    /* FEAT_SPE_PBT: ... and may branch */
     env->spe.branch_target = 0;
 }
