@@ -66,7 +66,7 @@
 #define SPE_DESCS		64
 
 /* Descriptors that an unchanged enable checks, from PMBPTR_EL1 on */
-#define SPE_RECHECK_DESCS	32
+#define SPE_RECHECK_DESCS	16
 
 /* Ranges that leave the set in one go */
 #define SPE_REAP		128
@@ -154,7 +154,7 @@ struct kvm_spe_pins {
 	unsigned long		max_pages;
 	unsigned long		charged;
 
-	spinlock_t		lock;
+	spinlock_t		lock;		/* the set: what follows */
 	struct spe_range	*ranges;
 	unsigned int		nr_ranges;
 	unsigned int		capacity;
@@ -169,7 +169,7 @@ struct kvm_spe_pins {
 
 	struct delayed_work	work;
 
-	struct mutex		reap_mutex;
+	struct mutex		reap_mutex;	/* what leaves the set */
 	struct spe_range	reap[SPE_REAP];
 
 	struct page		*pages[SPE_BATCH];
@@ -204,6 +204,7 @@ struct spe_attempt {
 
 	/* The state of the walk */
 	u64			desc_ipa[SPE_LEVELS];
+	s8			last_level;
 	u64			table_gfn[SPE_LEVELS];
 	u64			run_va;
 	u64			run_ipa;
@@ -643,20 +644,20 @@ static void spe_mark_all_vcpus(struct kvm *kvm, gfn_t start, gfn_t end, u8 flag)
 }
 
 /**
- * kvm_spe_unmap_gfn_range - stage 2 is about to lose pages
+ * __kvm_spe_unmap_gfn_range - stage 2 is about to lose pages
  * @kvm: the VM
  * @start: the first page
  * @end: the first page behind
  *
  * Context: mmu_lock held for write, before the unmap; does not sleep.
  */
-void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
+void __kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
 {
 	spe_mark_all_vcpus(kvm, start, end, SPE_RANGE_STALE);
 }
 
 /**
- * kvm_spe_wp_gfn_range - stage 2 is about to be write-protected
+ * __kvm_spe_wp_gfn_range - stage 2 is about to be write-protected
  * @kvm: the VM
  * @start: the first page
  * @end: the first page behind
@@ -667,20 +668,20 @@ void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
  *
  * Context: mmu_lock held for write, before the change; does not sleep.
  */
-void kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
+void __kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end)
 {
 	spe_mark_all_vcpus(kvm, start, end, SPE_RANGE_REMAP);
 }
 
 /**
- * kvm_spe_gfn_range_pinned - may the SPU of a vCPU use one of these pages?
+ * __kvm_spe_gfn_range_pinned - may the SPU of a vCPU use one of these pages?
  * @kvm: the VM
  * @start: the first page
  * @end: the first page behind
  *
  * Context: mmu_lock held.
  */
-bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end)
+bool __kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end)
 {
 	struct kvm_spe_pins *pins;
 	struct kvm_vcpu *vcpu;
@@ -716,6 +717,7 @@ static int spe_note_desc(struct s1_walk_context *ctxt, void *priv)
 	struct spe_attempt *a = priv;
 
 	a->desc_ipa[ctxt->level + 1] = ctxt->desc_ipa;
+	a->last_level = ctxt->level;
 	return 0;
 }
 
@@ -863,6 +865,18 @@ static int spe_walk_stop(struct spe_attempt *a, u64 va, enum spe_stop why,
 	return 0;
 }
 
+/* The tables that a walk for @va reads, down to @level; the buffer ends. */
+static int spe_end_walk(struct spe_attempt *a, const struct s1_walk_info *wi,
+			u64 va, s8 level)
+{
+	int ret = spe_end_run(a);
+
+	for (int l = wi->sl; l <= level && !ret; l++)
+		ret = spe_add_table(a, va, a->desc_ipa[l + 1], l);
+
+	return ret;
+}
+
 /*
  * Walk stage 1 from a->start to a->end, one walk per leaf table and per change
  * of permissions, and report the pages of buffer and tables. Where stage 1 ends
@@ -912,6 +926,13 @@ static int spe_walk(struct spe_attempt *a)
 					      wr.fst - ESR_ELx_FSC_SEA_TTW(0));
 			else
 				spe_walk_stop(a, va, SPE_STOP_S1, 0);
+
+			/*
+			 * The SPU walks as far, to find out. A table that the
+			 * guest itself has not used is not at stage 2 yet.
+			 */
+			if (wr.failed && !spe_is_table_abort(wr.fst))
+				return spe_end_walk(a, &wi, va, a->last_level);
 			break;
 		}
 
@@ -925,7 +946,7 @@ static int spe_walk(struct spe_attempt *a)
 
 		if (!spe_s1_writable(vcpu, &wi, &wr)) {
 			spe_walk_stop(a, va, SPE_STOP_S1, 0);
-			break;
+			return spe_end_walk(a, &wi, va, wr.level);
 		}
 
 		level = wr.level;
@@ -1303,8 +1324,8 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		unsigned int i;
 		int ret;
 
-		/* The SPU does not get as far as this */
-		if (spe_need_va(need, gfn) >= a->stop)
+		/* The SPU does not get as far as this, but for the tables */
+		if (spe_need_va(need, gfn) >= a->stop + (need->level != SPE_LEVEL_BUFFER))
 			return 0;
 
 		spin_lock(&pins->lock);

@@ -192,7 +192,7 @@ bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvm_spe_vcpu_load - the vCPU comes to this CPU
+ * __kvm_spe_vcpu_load - the vCPU comes to this CPU
  * @vcpu: the vCPU; its MDCR_EL2 is set up afterwards
  *
  * A guest that was profiling goes on without touching a register, so its
@@ -200,12 +200,9 @@ bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu)
  *
  * Context: preemption off.
  */
-void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
+void __kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
-
-	if (!vcpu_spe_in_use(vcpu))
-		return;
 
 	if (!vcpu->wants_to_run || spe->blocked ||
 	    !kvm_spe_buffer_enabled(vcpu) ||
@@ -217,14 +214,14 @@ void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvm_spe_vcpu_put - the vCPU leaves this CPU
+ * __kvm_spe_vcpu_put - the vCPU leaves this CPU
  * @vcpu: the vCPU
  *
  * Context: preemption off.
  */
-void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu)
+void __kvm_spe_vcpu_put(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu_spe_in_use(vcpu) || vcpu->arch.spe.owner == VCPU_SPE_FREE)
+	if (vcpu->arch.spe.owner == VCPU_SPE_FREE)
 		return;
 
 	scoped_guard(irqsave)
@@ -297,6 +294,18 @@ bool kvm_arm_spe_claim_irq(void)
 	return true;
 }
 EXPORT_SYMBOL_GPL(kvm_arm_spe_claim_irq);
+
+/**
+ * kvm_spe_sanitise_regs - drop RES0 bits of what was restored too early
+ * @vcpu: the vCPU; its VM has an SPU now
+ *
+ * Context: config_lock held, the VM has not run.
+ */
+void kvm_spe_sanitise_regs(struct kvm_vcpu *vcpu)
+{
+	for (int reg = PMSCR_EL1; reg <= PMBSR_EL1; reg++)
+		__vcpu_rmw_sys_reg(vcpu, reg, &=, kvm_spe_reg_mask(vcpu->kvm, reg));
+}
 
 /* --- Accesses by the guest and by userspace ------------------------------ */
 
@@ -371,6 +380,8 @@ bool kvm_spe_access_buffer(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
 	/* The rule on alignment is for a pointer that software made (D17.7.4) */
 	if (r->reg == PMBPTR_EL1)
 		spe->ptr_written = true;
+	if (r->reg != PMBSR_EL1)
+		spe->buf_written = true;
 
 	spe->ready = false;
 	kvm_make_request(KVM_REQ_SPE, vcpu);
@@ -441,9 +452,15 @@ int kvm_spe_set_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val
 	__vcpu_assign_sys_reg(vcpu, r->reg,
 			      val & kvm_spe_reg_mask(vcpu->kvm, r->reg));
 
-	/* The first KVM_RUN looks at the buffer as a whole */
+	/*
+	 * The first KVM_RUN looks at the buffer as a whole. A pointer that is
+	 * restored was made by the SPU, as far as the rule on alignment goes.
+	 */
 	vcpu->arch.spe.ready = false;
 	vcpu->arch.spe.blocked = false;
+	vcpu->arch.spe.s2_fault = false;
+	if (r->reg == PMBPTR_EL1)
+		vcpu->arch.spe.ptr_written = false;
 	kvm_make_request(KVM_REQ_SPE, vcpu);
 	return 0;
 }

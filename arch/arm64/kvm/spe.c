@@ -81,7 +81,7 @@ static const char *kvm_spe_unsupported_reason(void)
 	/* The driver registers an SPU only if PMBIDR_EL1.P allows its use */
 	guard(mutex)(&kvm_spus_lock);
 	if (list_empty(&kvm_spus))
-		return "no SPU has been probed: no hardware, or the arm_spe_pmu driver is not loaded";
+		return "no SPU has been probed, or arm_spe_pmu is not loaded";
 
 	return NULL;
 }
@@ -186,6 +186,7 @@ static int kvm_spe_set_max_buffer_size(struct kvm_vcpu *vcpu, u64 __user *uaddr)
 {
 	struct kvm_arch_spe *spe = &vcpu->kvm->arch.spe;
 	u64 size, hw_max;
+	u16 field;
 
 	if (!spe->spu)
 		return -ENODEV;
@@ -199,8 +200,8 @@ static int kvm_spe_set_max_buffer_size(struct kvm_vcpu *vcpu, u64 __user *uaddr)
 	if (spe_decode_max_buff_size(spe_encode_max_buff_size(size)) != size)
 		return -EDOM;
 
-	hw_max = spe_decode_max_buff_size(FIELD_GET(PMBIDR_EL1_MaxBuffSize,
-							  spe->spu->pmbidr));
+	field = FIELD_GET(PMBIDR_EL1_MaxBuffSize, spe->spu->pmbidr);
+	hw_max = spe_decode_max_buff_size(field);
 	if (hw_max && (!size || size > hw_max))
 		return -ERANGE;
 
@@ -240,6 +241,7 @@ static int kvm_spe_init(struct kvm_vcpu *vcpu)
 	if (ret)
 		return ret;
 
+	kvm_spe_sanitise_regs(vcpu);
 	spe->pmsidr = kvm->arch.spe.pmsidr;
 	spe->initialized = true;
 	static_branch_inc(&kvm_spe_in_use);
@@ -386,6 +388,7 @@ void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
 	spe->blocked = false;
 	spe->ptr_written = false;
 	spe->s2_fault = false;
+	spe->buf_written = false;
 	kvm_spe_pins_drop(vcpu);
 	kvm_make_request(KVM_REQ_SPE, vcpu);
 }
@@ -451,20 +454,25 @@ static void kvm_spe_raise_event(struct kvm_vcpu *vcpu, u64 ec, u64 mss, u64 flag
 	vcpu->arch.spe.ready = false;
 }
 
+/* Can another mapping help, or is it the memory itself? */
+static bool kvm_spe_is_mapping_fault(u8 fsc)
+{
+	return fsc <= ESR_ELx_FSC_PERM_L(3);
+}
+
 /**
- * kvm_spe_flush_hwstate - before the guest runs
+ * __kvm_spe_flush_hwstate - before the guest runs
  * @vcpu: the loaded vCPU
  *
  * Context: preemption off.
  */
-void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
+void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
 {
-	if (vcpu_spe_in_use(vcpu))
-		kvm_spe_update_irq(vcpu);
+	kvm_spe_update_irq(vcpu);
 }
 
 /**
- * kvm_spe_sync_hwstate - after the guest ran
+ * __kvm_spe_sync_hwstate - after the guest ran
  * @vcpu: the loaded vCPU
  *
  * Takes over what the SPU reported. A stage 2 fault is KVM's to mend and stays
@@ -472,18 +480,25 @@ void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
  *
  * Context: interrupts off.
  */
-void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
+void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	bool cut;
 	u64 hw;
 
-	if (!vcpu_spe_in_use(vcpu) || !spe->loaded)
+	if (!spe->loaded)
 		return;
 
 	spe->loaded = false;
 	hw = spe->hw_pmbsr;
+	cut = hw & PMBSR_EL1_DL;
 
-	/* Loaded with the guest's value and S=0: hardware's is the guest's */
+	/*
+	 * Loaded with the guest's value, but S=0 and DL=0, so that a record cut
+	 * now can be told from one that the guest has not cleared yet.
+	 */
+	hw |= __vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_DL;
+
 	if (!(hw & PMBSR_EL1_S)) {
 		__vcpu_assign_sys_reg(vcpu, PMBSR_EL1, hw);
 		return;
@@ -493,11 +508,28 @@ void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 	spe->ready = false;
 
 	if (FIELD_GET(PMBSR_EL1_EC_MASK, hw) == PMBSR_EL1_EC_FAULT_S2) {
-		/* DL tells the guest that its last record was cut */
 		__vcpu_rmw_sys_reg(vcpu, PMBSR_EL1, |=,
 				   hw & (PMBSR_EL1_DL | PMBSR_EL1_COLL | PMBSR_EL1_EA));
-		spe->s2_fault = true;
-		kvm_make_request(KVM_REQ_SPE, vcpu);
+
+		if (!kvm_spe_is_mapping_fault(FIELD_GET(PMBSR_EL1_FAULT_FSC_MASK, hw))) {
+			kvm_spe_raise_event(vcpu, PMBSR_EL1_EC_BUF,
+					    PMBSR_EL1_BUF_BSC_NOT_ALLOWED, PMBSR_EL1_DL);
+		} else {
+			spe->s2_fault = true;
+			spe->buf_written = false;
+
+			/*
+			 * Be honest to the guest: a record before PMBPTR_EL1
+			 * was cut. Now, since the guest may be about to stop.
+			 */
+			if (cut)
+				kvm_spe_raise_event(vcpu, PMBSR_EL1_EC_BUF,
+						    PMBSR_EL1_BUF_BSC_FULL, PMBSR_EL1_DL);
+			else
+				kvm_make_request(KVM_REQ_SPE, vcpu);
+		}
+
+		kvm_spe_update_irq(vcpu);
 		return;
 	}
 
@@ -571,21 +603,13 @@ static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
 	 * A stage 2 fault interrupted a buffer that had been checked, and the
 	 * pointer may since have come too close to the end for the rules.
 	 */
-	if (!spe->s2_fault && !kvm_spe_check_buffer(vcpu, ptr, limit, event))
+	if ((!spe->s2_fault || spe->buf_written) &&
+	    !kvm_spe_check_buffer(vcpu, ptr, limit, event))
 		return 1;
 
 	ret = kvm_spe_pin_buffer(vcpu, ptr, limit, spe->s2_fault, &fsc);
 	switch (ret) {
 	case KVM_SPE_PIN_OK:
-		/* Honest to the guest: a record before PMBPTR_EL1 was cut */
-		if (spe->s2_fault &&
-		    (__vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_DL)) {
-			*event = (struct kvm_spe_event){
-				.ec	= PMBSR_EL1_EC_BUF,
-				.mss	= PMBSR_EL1_BUF_BSC_FULL,
-			};
-			return 1;
-		}
 		return 0;
 	case KVM_SPE_PIN_TOO_LARGE:
 		*event = (struct kvm_spe_event){
@@ -648,6 +672,7 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
 	struct kvm_spe_event event;
+	bool discard, faulted;
 	u64 pmblimitr;
 	int ret;
 
@@ -657,7 +682,6 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 	spe->ready = false;
 
 	if (!kvm_spe_buffer_enabled(vcpu)) {
-		spe->s2_fault = false;
 		kvm_spe_set_blocked(vcpu, false);
 		return 1;
 	}
@@ -666,10 +690,8 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 	spe->hw_limit = pmblimitr & PMBLIMITR_EL1_LIMIT_MASK;
 
 	/* Discard mode ignores the pointers and writes nothing (D17.5.5) */
-	if (FIELD_GET(PMBLIMITR_EL1_FM_MASK, pmblimitr) == PMBLIMITR_EL1_FM_DISCARD)
-		ret = 0;
-	else
-		ret = kvm_spe_prepare_buffer(vcpu, &event);
+	discard = FIELD_GET(PMBLIMITR_EL1_FM_MASK, pmblimitr) == PMBLIMITR_EL1_FM_DISCARD;
+	ret = discard ? 0 : kvm_spe_prepare_buffer(vcpu, &event);
 
 	if (ret < 0) {
 		kvm_make_request(KVM_REQ_SPE, vcpu);
@@ -683,19 +705,25 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 		return ret;
 	}
 
-	spe->s2_fault = false;
+	faulted = spe->s2_fault && !spe->buf_written;
 
 	if (!ret) {
 		spe->ready = true;
-		spe->ptr_written = false;
+		if (!discard) {
+			spe->s2_fault = false;
+			spe->ptr_written = false;
+		}
 		kvm_spe_set_blocked(vcpu, false);
 		if (kvm_spe_sampling_enabled(vcpu))
 			kvm_spe_resume(vcpu);
 		return 1;
 	}
 
-	/* The event happens when profiling becomes enabled, not before */
-	if (kvm_spe_sampling_enabled(vcpu)) {
+	/*
+	 * Rows 1 to 3 happen when profiling becomes enabled, not before; what
+	 * the SPU met has happened.
+	 */
+	if (faulted || kvm_spe_sampling_enabled(vcpu)) {
 		kvm_spe_set_blocked(vcpu, false);
 		kvm_spe_raise_event(vcpu, event.ec, event.mss, event.flags);
 	} else {

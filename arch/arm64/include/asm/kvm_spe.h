@@ -72,8 +72,10 @@ struct kvm_vcpu_spe {
 	bool			switched;
 	/* ... and has loaded the buffer */
 	bool			loaded;
-	/* The SPU met a stage 2 fault at PMBPTR_EL1 that is to be repaired */
+	/* The SPU met a stage 2 fault: trust nothing when the buffer is pinned */
 	bool			s2_fault;
+	/* ... and the pointers were written since: they have to be checked */
+	bool			buf_written;
 	/*
 	 * What the switch loads as PMBLIMITR_EL1.LIMIT: the guest's, or the
 	 * first page below it that the SPU must not write
@@ -123,8 +125,9 @@ void kvm_spe_acquire(struct kvm_vcpu *vcpu);
 void kvm_spe_release(struct kvm_vcpu *vcpu);
 bool kvm_spe_sampling_enabled(struct kvm_vcpu *vcpu);
 bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu);
-void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu);
-void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu);
+void kvm_spe_sanitise_regs(struct kvm_vcpu *vcpu);
+void __kvm_spe_vcpu_load(struct kvm_vcpu *vcpu);
+void __kvm_spe_vcpu_put(struct kvm_vcpu *vcpu);
 
 /* --- spe.c: contract, events, interrupt ----------------------------------- */
 
@@ -136,8 +139,8 @@ int kvm_spe_first_run(struct kvm_vcpu *vcpu);
 void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu);
 void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu);
 void kvm_spe_destroy_vm(struct kvm *kvm);
-void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu);
-void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu);
+void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu);
+void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu);
 int kvm_spe_handle_request(struct kvm_vcpu *vcpu);
 
 /* --- spe-buffer.c: stage 1 walk, pins, stage 2 --------------------------- */
@@ -163,14 +166,46 @@ void kvm_spe_pins_drop(struct kvm_vcpu *vcpu);
 int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 		       u8 *fsc);
 
-/* For mmu.c. Context: mmu_lock held, for write where stage 2 loses rights. */
-void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
-void kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
-bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end);
+void __kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
+void __kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
+bool __kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end);
 void kvm_spe_flush_all(struct kvm *kvm);
+
+/* --- What every VM passes: a static key while none uses SPE --------------- */
+
+#define kvm_spe_vcpu_load(vcpu)						\
+	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_vcpu_load(vcpu); } while (0)
+#define kvm_spe_vcpu_put(vcpu)						\
+	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_vcpu_put(vcpu); } while (0)
+#define kvm_spe_flush_hwstate(vcpu)					\
+	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_flush_hwstate(vcpu); } while (0)
+#define kvm_spe_sync_hwstate(vcpu)					\
+	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_sync_hwstate(vcpu); } while (0)
+
+static inline void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start,
+					   gfn_t end)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_unmap_gfn_range(kvm, start, end);
+}
+
+static inline void kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start,
+					gfn_t end)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_wp_gfn_range(kvm, start, end);
+}
+
+static inline bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start,
+					    gfn_t end)
+{
+	return static_branch_unlikely(&kvm_spe_in_use) &&
+	       __kvm_spe_gfn_range_pinned(kvm, start, end);
+}
 
 #else /* !CONFIG_KVM_ARM_SPE */
 
+static inline bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu) { return false; }
 static inline bool kvm_supports_guest_spe(void) { return false; }
 static inline int kvm_spe_set_attr(struct kvm_vcpu *vcpu,
 				   struct kvm_device_attr *attr)

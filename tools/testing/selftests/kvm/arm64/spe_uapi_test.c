@@ -407,9 +407,9 @@ static void test_init_eexist_pmu(const void *arg)
 
 	b = bare_vm_create((BARE_READY & ~BARE_IRQ) | BARE_PMU);
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				  KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
+				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				  KVM_ARM_VCPU_PMU_V3_INIT, NULL));
+				      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
 	SPE_OK(spe_set_irq(b.vcpu[0], irq));
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
@@ -430,9 +430,9 @@ static void test_init_then_pmu(const void *arg)
 	SPE_OK(spe_set_irq(b.vcpu[0], irq));
 	SPE_OK(spe_init(b.vcpu[0]));
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				  KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
+				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
 	SPE_CHECK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				     KVM_ARM_VCPU_PMU_V3_INIT, NULL), EEXIST);
+					 KVM_ARM_VCPU_PMU_V3_INIT, NULL), EEXIST);
 	bare_vm_free(&b);
 }
 
@@ -442,7 +442,7 @@ static void test_init_eexist_timer(const void *arg)
 	int irq;
 
 	SPE_OK(__vcpu_device_attr_get(b.vcpu[0], KVM_ARM_VCPU_TIMER_CTRL,
-				  KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &irq));
+				      KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &irq));
 	SPE_OK(spe_set_irq(b.vcpu[0], irq));
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	bare_vm_free(&b);
@@ -499,6 +499,12 @@ static int find_pmus(int *types, int max)
 	return n;
 }
 
+static int set_pmu(struct kvm_vcpu *vcpu, int type)
+{
+	return __vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
+				      KVM_ARM_VCPU_PMU_V3_SET_PMU, &type);
+}
+
 /* A PMU and an SPU for one VM, chosen in either order */
 static void test_spu_and_pmu(const void *arg)
 {
@@ -517,22 +523,15 @@ static void test_spu_and_pmu(const void *arg)
 
 			for (order = 0; order < 2; order++) {
 				b = bare_vm_create(BARE_GIC | BARE_PMU);
-				if (order)
+				if (order) {
 					SPE_OK(spe_set_spu(b.vcpu[0], spe_spus[j].type));
-				else
-					SPE_OK(__vcpu_device_attr_set(b.vcpu[0],
-								      KVM_ARM_VCPU_PMU_V3_CTRL,
-								  KVM_ARM_VCPU_PMU_V3_SET_PMU,
-								  &pmus[i]));
-
-				errno = 0;
-				if (order)
-					ret = __vcpu_device_attr_set(b.vcpu[0],
-								     KVM_ARM_VCPU_PMU_V3_CTRL,
-									    KVM_ARM_VCPU_PMU_V3_SET_PMU,
-									    &pmus[i]);
-				else
+					errno = 0;
+					ret = set_pmu(b.vcpu[0], pmus[i]);
+				} else {
+					SPE_OK(set_pmu(b.vcpu[0], pmus[i]));
+					errno = 0;
 					ret = spe_set_spu(b.vcpu[0], spe_spus[j].type);
+				}
 				err[order] = ret ? errno : 0;
 				TEST_ASSERT(!err[order] || err[order] == EINVAL,
 					    "PMU %d and SPU %d in order %d: %s", pmus[i],
@@ -708,7 +707,7 @@ static void test_get_attr(const void *arg)
 	b = bare_vm_create(0);
 	for (attr = 0; attr < 8; attr++)
 		SPE_CHECK(__vcpu_has_device_attr(b.vcpu[attr & 1], KVM_ARM_VCPU_SPE_CTRL, attr),
-		      attr <= KVM_ARM_VCPU_SPE_INIT ? 0 : ENXIO);
+			  attr <= KVM_ARM_VCPU_SPE_INIT ? 0 : ENXIO);
 	for (attr = 4; attr < 8; attr++)
 		SPE_CHECK(spe_set_attr(b.vcpu[0], attr, &size), ENXIO);
 	bare_vm_free(&b);
@@ -815,9 +814,9 @@ static void test_eexist_before_enomem(const void *arg)
 	set_memlock(0);
 	b = bare_vm_create((BARE_READY & ~BARE_IRQ) | BARE_PMU);
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				  KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
+				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				  KVM_ARM_VCPU_PMU_V3_INIT, NULL));
+				      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
 	SPE_OK(spe_set_irq(b.vcpu[0], irq));
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	bare_vm_free(&b);
@@ -1168,6 +1167,7 @@ static void test_create(const void *arg)
 	for (i = 0; i < ARRAY_SIZE(threads); i++)
 		kvm_pthread_join(threads[i], NULL);
 }
+
 /* --- main ---------------------------------------------------------------- */
 
 int main(int argc, char **argv)

@@ -224,7 +224,8 @@ static inline void __spe_switch_to_guest(struct kvm_vcpu *vcpu)
 	limitr |= spe->hw_limit & PMBLIMITR_EL1_LIMIT_MASK;
 
 	write_sysreg_s(ctxt_sys_reg(ctxt, PMBPTR_EL1), SYS_PMBPTR_EL1);
-	write_sysreg_s(ctxt_sys_reg(ctxt, PMBSR_EL1), SYS_PMBSR_EL1);
+	/* S is 0, or it would not be ready. DL: __kvm_spe_sync_hwstate() */
+	write_sysreg_s(ctxt_sys_reg(ctxt, PMBSR_EL1) & ~PMBSR_EL1_DL, SYS_PMBSR_EL1);
 	/* E=1 finds the pointer and S=0, not what the host left there */
 	isb();
 	write_sysreg_s(limitr, SYS_PMBLIMITR_EL1);

@@ -125,6 +125,7 @@ struct spe_reg_desc {
 	u32 sysreg;
 	u64 rw;		/* bits that every implementation can write */
 	u64 res0;	/* bits that no version defines */
+	u64 other;	/* bits that depend on a feature other than SPE */
 	u64 only_if;	/* bit in PMSIDR_EL1 */
 	bool id;	/* read-only */
 };

@@ -346,7 +346,9 @@ int spe_run_nothing(struct kvm_vcpu *vcpu)
 
 /* Arm ARM D24.7; bits in neither mask depend on version or implementation */
 const struct spe_reg_desc spe_regs[SPE_NR_REGS] = {
-	{ "PMSCR_EL1",	SYS_PMSCR_EL1, 0xfb & ~BIT(2), ~0xfbULL },
+	/* PCT[1] is there with FEAT_ECV */
+	{ "PMSCR_EL1",	SYS_PMSCR_EL1, GENMASK_ULL(6, 3) | GENMASK_ULL(1, 0),
+	  GENMASK_ULL(63, 8) | BIT(2), .other = BIT(7) },
 	{ "PMSNEVFR_EL1", SYS_PMSNEVFR_EL1, BIT(3) | BIT(5) | BIT(7),
 	  BIT(0), .only_if = PMSIDR_EL1_FnE },
 	{ "PMSICR_EL1",	SYS_PMSICR_EL1, GENMASK_ULL(31, 0), GENMASK_ULL(55, 32) },
