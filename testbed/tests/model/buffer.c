@@ -2,7 +2,7 @@
 /*
  * The profiling buffer: full exactly at the boundary, nothing at or above
  * LIMIT, the interrupt's level, orders of re-arming, discard mode, resuming,
- * misprogramming (Arm ARM D17.5.5, D17.7.4, D17.8, D17.8.2).
+ * misprogramming, maximum size (Arm ARM D17.5.5, D17.7.4, D17.8, D17.8.2).
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
