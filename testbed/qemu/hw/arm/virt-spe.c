@@ -27,6 +27,7 @@
 #include "hw/irq.h"
 #include "hw/qdev-properties.h"
 #include "system/device_tree.h"
+#include "system/kvm.h"
 #include "qapi/visitor.h"
 #include "target/arm/cpu.h"
 
@@ -143,6 +144,11 @@ static void virt_spe_init(VirtMachineState *vms, Error **errp)
                              nth++ * spe->spus / n : -1;
     }
     spe->partitioned = spe->spus > 1 || n < smp_cpus;
+    if (spe->partitioned && kvm_enabled()) {
+        /* All vCPUs of a VM have the same SPU. */
+        error_setg(errp, "spe-spus and spe-cpus need -accel tcg");
+        return;
+    }
     if (spe->partitioned && vms->gic_version == VIRT_GIC_VERSION_2) {
         error_setg(errp, "several SPUs, and CPUs without SPE, need "
                    "gic-version=3 or 4");
