@@ -160,12 +160,8 @@ common_el\el :
 	vectors	2
 	vectors	3
 
-/*
- * u64 enter_lower(fn, arg, spsr, u64 *sp): run fn(arg) with SPSR_EL2 = spsr;
- * the result comes back through leave_lower().
- */
-	.globl	enter_lower
-enter_lower:
+	/* What leave_lower() restores; its address goes to *x3. */
+	.macro leave_frame
 	stp	x29, x30, [sp, #-96]!
 	stp	x19, x20, [sp, #16]
 	stp	x21, x22, [sp, #32]
@@ -174,6 +170,15 @@ enter_lower:
 	stp	x27, x28, [sp, #80]
 	mov	x9, sp
 	str	x9, [x3]
+	.endm
+
+/*
+ * u64 enter_lower(fn, arg, spsr, u64 *sp): run fn(arg) with SPSR_EL2 = spsr;
+ * the result comes back through leave_lower().
+ */
+	.globl	enter_lower
+enter_lower:
+	leave_frame
 	msr	spsr_el2, x2
 	adr	x9, tramp_el0
 	adr	x10, tramp_el1
@@ -226,14 +231,7 @@ call_el3:
  */
 	.globl	enter_secure
 enter_secure:
-	stp	x29, x30, [sp, #-96]!
-	stp	x19, x20, [sp, #16]
-	stp	x21, x22, [sp, #32]
-	stp	x23, x24, [sp, #48]
-	stp	x25, x26, [sp, #64]
-	stp	x27, x28, [sp, #80]
-	mov	x9, sp
-	str	x9, [x3]
+	leave_frame
 	msr	spsr_el3, x2
 	adr	x9, tramp_secure
 	msr	elr_el3, x9
