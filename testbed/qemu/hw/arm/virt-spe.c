@@ -124,8 +124,12 @@ static void virt_spe_init(VirtMachineState *vms, Error **errp)
     }
     n = bitmap_count_one(spe->map, smp_cpus);
     if (spe->spus < 1 || spe->spus > MIN(n, VIRT_SPE_MAX)) {
-        error_setg(errp, "spe-spus=%u is not valid: it must be 1 to %u, as "
-                   "%u CPUs have SPE", spe->spus, MIN(n, VIRT_SPE_MAX), n);
+        g_autofree char *allowed = n == 1 ? g_strdup("1") :
+            g_strdup_printf("1 to %u", MIN(n, VIRT_SPE_MAX));
+
+        error_setg(errp, "spe-spus=%u is not valid: it must be %s, as %u "
+                   "CPU%s SPE", spe->spus, allowed, n,
+                   n == 1 ? " has" : "s have");
         return;
     }
     for (unsigned i = spe->spus; i < VIRT_SPE_MAX; i++) {

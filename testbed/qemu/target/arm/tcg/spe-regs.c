@@ -833,6 +833,10 @@ const VMStateDescription vmstate_arm_spe = {
     .minimum_version_id = 1,
     .needed = spe_needed,
     .fields = (const VMStateField[]) {
+        VMSTATE_UINT8_EQUAL(spe.pmsver, ARMCPU,
+                            "spe-pmsver must be the same on both sides"),
+        VMSTATE_UINT32_EQUAL(spe.defer, ARMCPU,
+                             "spe-defer must be the same on both sides"),
         VMSTATE_UINT64_EQUAL(spe.pmsidr, ARMCPU,
                              "spe-* properties must be the same on both sides"),
         VMSTATE_UINT64_EQUAL(spe.pmbidr, ARMCPU,
