@@ -362,12 +362,19 @@ bool kvm_spe_access_sampling(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
  * Writes with E=1 are honoured: Linux rearms the buffer that way and clears
  * PMBSR_EL1 last.
  *
- * Return: true: the instruction is done.
+ * Return: true: the instruction is done; false: it is to be executed again.
  */
 bool kvm_spe_access_buffer(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
 			   const struct sys_reg_desc *r)
 {
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+
+	/*
+	 * The SPU has met a stage 2 fault before this instruction. KVM_REQ_SPE
+	 * decides whether it is an event for the guest, and which.
+	 */
+	if (spe->s2_fault)
+		return false;
 
 	if (!p->is_write) {
 		p->regval = __vcpu_sys_reg(vcpu, r->reg);
@@ -380,8 +387,6 @@ bool kvm_spe_access_buffer(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
 	/* The rule on alignment is for a pointer that software made (D17.7.4) */
 	if (r->reg == PMBPTR_EL1)
 		spe->ptr_written = true;
-	if (r->reg != PMBSR_EL1)
-		spe->buf_written = true;
 
 	spe->ready = false;
 	kvm_make_request(KVM_REQ_SPE, vcpu);
@@ -440,6 +445,44 @@ int kvm_spe_set_id(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val)
 }
 
 /**
+ * kvm_spe_pmbsr_event - PMBSR_EL1 with an event
+ * @pmbsr: PMBSR_EL1 before; what the event does not set it keeps (D17.8)
+ * @ec: PMBSR_EL1.EC
+ * @mss: PMBSR_EL1.MSS
+ * @flags: PMBSR_EL1_DL or 0
+ */
+u64 kvm_spe_pmbsr_event(u64 pmbsr, u64 ec, u64 mss, u64 flags)
+{
+	pmbsr &= ~(PMBSR_EL1_EC_MASK | PMBSR_EL1_MSS_MASK | PMBSR_EL1_MSS2_MASK);
+
+	return pmbsr | FIELD_PREP(PMBSR_EL1_EC_MASK, ec) |
+	       FIELD_PREP(PMBSR_EL1_MSS_MASK, mss) |
+	       PMBSR_EL1_S | flags;
+}
+
+/**
+ * kvm_spe_get_reg - userspace saves a register
+ * @vcpu: a vCPU with SPE, not running
+ * @r: the register's descriptor
+ * @val: where it goes
+ *
+ * A stage 2 fault that has not been looked at stays behind when the vCPU is
+ * saved: where it is restored, its buffer is made ready from PMBPTR_EL1 on. Half
+ * a record before that would not be noticed, so the saved state says so.
+ *
+ * Return: 0.
+ */
+int kvm_spe_get_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 *val)
+{
+	*val = __vcpu_sys_reg(vcpu, r->reg);
+
+	if (r->reg == PMBSR_EL1 && vcpu->arch.spe.s2_cut)
+		*val = kvm_spe_pmbsr_event(*val, PMBSR_EL1_EC_BUF,
+					   PMBSR_EL1_BUF_BSC_FULL, PMBSR_EL1_DL);
+	return 0;
+}
+
+/**
  * kvm_spe_set_reg - userspace restores a register
  * @vcpu: a vCPU with SPE, not running
  * @r: the register's descriptor
@@ -459,6 +502,7 @@ int kvm_spe_set_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val
 	vcpu->arch.spe.ready = false;
 	vcpu->arch.spe.blocked = false;
 	vcpu->arch.spe.s2_fault = false;
+	vcpu->arch.spe.s2_cut = false;
 	if (r->reg == PMBPTR_EL1)
 		vcpu->arch.spe.ptr_written = false;
 	kvm_make_request(KVM_REQ_SPE, vcpu);

@@ -388,7 +388,7 @@ void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
 	spe->blocked = false;
 	spe->ptr_written = false;
 	spe->s2_fault = false;
-	spe->buf_written = false;
+	spe->s2_cut = false;
 	kvm_spe_pins_drop(vcpu);
 	kvm_make_request(KVM_REQ_SPE, vcpu);
 }
@@ -437,20 +437,13 @@ static void kvm_spe_update_irq(struct kvm_vcpu *vcpu)
 	kvm_vgic_inject_irq(vcpu->kvm, vcpu, spe->irq_num, level, spe);
 }
 
-/*
- * Record an event in the guest's PMBSR_EL1. What the event does not set keeps
- * what it held (D17.8).
- */
+/* Record an event in the guest's PMBSR_EL1. */
 static void kvm_spe_raise_event(struct kvm_vcpu *vcpu, u64 ec, u64 mss, u64 flags)
 {
 	u64 pmbsr = __vcpu_sys_reg(vcpu, PMBSR_EL1);
 
-	pmbsr &= ~(PMBSR_EL1_EC_MASK | PMBSR_EL1_MSS_MASK | PMBSR_EL1_MSS2_MASK);
-	pmbsr |= FIELD_PREP(PMBSR_EL1_EC_MASK, ec) |
-		 FIELD_PREP(PMBSR_EL1_MSS_MASK, mss) |
-		 PMBSR_EL1_S | flags;
-
-	__vcpu_assign_sys_reg(vcpu, PMBSR_EL1, pmbsr);
+	__vcpu_assign_sys_reg(vcpu, PMBSR_EL1,
+			      kvm_spe_pmbsr_event(pmbsr, ec, mss, flags));
 	vcpu->arch.spe.ready = false;
 }
 
@@ -476,7 +469,8 @@ void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
  * @vcpu: the loaded vCPU
  *
  * Takes over what the SPU reported. A stage 2 fault is KVM's to mend and stays
- * hidden from the guest; the next request does so.
+ * hidden from the guest: KVM_REQ_SPE finds out what it is, before the guest can
+ * execute another instruction or see a buffer register.
  *
  * Context: interrupts off.
  */
@@ -491,12 +485,12 @@ void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 
 	spe->loaded = false;
 	hw = spe->hw_pmbsr;
-	cut = hw & PMBSR_EL1_DL;
 
 	/*
 	 * Loaded with the guest's value, but S=0 and DL=0, so that a record cut
 	 * now can be told from one that the guest has not cleared yet.
 	 */
+	cut = hw & PMBSR_EL1_DL;
 	hw |= __vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_DL;
 
 	if (!(hw & PMBSR_EL1_S)) {
@@ -509,24 +503,15 @@ void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 
 	if (FIELD_GET(PMBSR_EL1_EC_MASK, hw) == PMBSR_EL1_EC_FAULT_S2) {
 		__vcpu_rmw_sys_reg(vcpu, PMBSR_EL1, |=,
-				   hw & (PMBSR_EL1_DL | PMBSR_EL1_COLL | PMBSR_EL1_EA));
+				   hw & (PMBSR_EL1_COLL | PMBSR_EL1_EA));
 
 		if (!kvm_spe_is_mapping_fault(FIELD_GET(PMBSR_EL1_FAULT_FSC_MASK, hw))) {
 			kvm_spe_raise_event(vcpu, PMBSR_EL1_EC_BUF,
 					    PMBSR_EL1_BUF_BSC_NOT_ALLOWED, PMBSR_EL1_DL);
 		} else {
 			spe->s2_fault = true;
-			spe->buf_written = false;
-
-			/*
-			 * Be honest to the guest: a record before PMBPTR_EL1
-			 * was cut. Now, since the guest may be about to stop.
-			 */
-			if (cut)
-				kvm_spe_raise_event(vcpu, PMBSR_EL1_EC_BUF,
-						    PMBSR_EL1_BUF_BSC_FULL, PMBSR_EL1_DL);
-			else
-				kvm_make_request(KVM_REQ_SPE, vcpu);
+			spe->s2_cut = cut;
+			kvm_make_request(KVM_REQ_SPE, vcpu);
 		}
 
 		kvm_spe_update_irq(vcpu);
@@ -589,6 +574,10 @@ static bool kvm_spe_check_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit,
 /*
  * Make the buffer ready, or say which event it is. Returns 1 with *event valid
  * if it is not, 0 if it is, or a negative error.
+ *
+ * Whatever a stage 2 fault turns out to be, the guest learns when it has cut a
+ * record (R_YZJQX); if it is mended, by 'buffer full', since the SPU may not go
+ * on behind half a record (D17.7.4).
  */
 static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
 				  struct kvm_spe_event *event)
@@ -596,6 +585,7 @@ static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
 	u64 limit = __vcpu_sys_reg(vcpu, PMBLIMITR_EL1) & PMBLIMITR_EL1_LIMIT_MASK;
 	u64 ptr = __vcpu_sys_reg(vcpu, PMBPTR_EL1);
+	u64 cut = spe->s2_cut ? PMBSR_EL1_DL : 0;
 	u8 fsc = 0;
 	int ret;
 
@@ -603,18 +593,23 @@ static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
 	 * A stage 2 fault interrupted a buffer that had been checked, and the
 	 * pointer may since have come too close to the end for the rules.
 	 */
-	if ((!spe->s2_fault || spe->buf_written) &&
-	    !kvm_spe_check_buffer(vcpu, ptr, limit, event))
+	if (!spe->s2_fault && !kvm_spe_check_buffer(vcpu, ptr, limit, event))
 		return 1;
 
 	ret = kvm_spe_pin_buffer(vcpu, ptr, limit, spe->s2_fault, &fsc);
 	switch (ret) {
 	case KVM_SPE_PIN_OK:
-		return 0;
+		*event = (struct kvm_spe_event){
+			.ec	= PMBSR_EL1_EC_BUF,
+			.mss	= PMBSR_EL1_BUF_BSC_FULL,
+			.flags	= cut,
+		};
+		return !!cut;
 	case KVM_SPE_PIN_TOO_LARGE:
 		*event = (struct kvm_spe_event){
 			.ec	= PMBSR_EL1_EC_BUF,
 			.mss	= PMBSR_EL1_BUF_BSC_SIZE,
+			.flags	= cut,
 		};
 		return 1;
 	case KVM_SPE_PIN_NOT_ALLOWED:
@@ -628,6 +623,7 @@ static int kvm_spe_prepare_buffer(struct kvm_vcpu *vcpu,
 		*event = (struct kvm_spe_event){
 			.ec	= PMBSR_EL1_EC_FAULT_S1,
 			.mss	= fsc,
+			.flags	= cut,
 		};
 		return 1;
 	}
@@ -682,6 +678,8 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 	spe->ready = false;
 
 	if (!kvm_spe_buffer_enabled(vcpu)) {
+		spe->s2_fault = false;
+		spe->s2_cut = false;
 		kvm_spe_set_blocked(vcpu, false);
 		return 1;
 	}
@@ -705,14 +703,14 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 		return ret;
 	}
 
-	faulted = spe->s2_fault && !spe->buf_written;
+	faulted = spe->s2_fault;
+	spe->s2_fault = false;
+	spe->s2_cut = false;
 
 	if (!ret) {
 		spe->ready = true;
-		if (!discard) {
-			spe->s2_fault = false;
+		if (!discard)
 			spe->ptr_written = false;
-		}
 		kvm_spe_set_blocked(vcpu, false);
 		if (kvm_spe_sampling_enabled(vcpu))
 			kvm_spe_resume(vcpu);

@@ -72,10 +72,13 @@ struct kvm_vcpu_spe {
 	bool			switched;
 	/* ... and has loaded the buffer */
 	bool			loaded;
-	/* The SPU met a stage 2 fault: trust nothing when the buffer is pinned */
+	/*
+	 * The SPU met a stage 2 fault that KVM_REQ_SPE has yet to look at: the
+	 * buffer registers hold what an SPU without stage 2 would not show
+	 */
 	bool			s2_fault;
-	/* ... and the pointers were written since: they have to be checked */
-	bool			buf_written;
+	/* ... in the middle of a record */
+	bool			s2_cut;
 	/*
 	 * What the switch loads as PMBLIMITR_EL1.LIMIT: the guest's, or the
 	 * first page below it that the SPU must not write
@@ -126,6 +129,7 @@ void kvm_spe_release(struct kvm_vcpu *vcpu);
 bool kvm_spe_sampling_enabled(struct kvm_vcpu *vcpu);
 bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu);
 void kvm_spe_sanitise_regs(struct kvm_vcpu *vcpu);
+u64 kvm_spe_pmbsr_event(u64 pmbsr, u64 ec, u64 mss, u64 flags);
 void __kvm_spe_vcpu_load(struct kvm_vcpu *vcpu);
 void __kvm_spe_vcpu_put(struct kvm_vcpu *vcpu);
 

@@ -447,6 +447,16 @@ static bool run_vcpu(struct kvm_vcpu *vcpu)
 	}
 }
 
+/* Runs a vCPU until its empty ucall */
+static void run_to_exit(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(get_ucall(vcpu, &uc), UCALL_NONE);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, UCALL_EXIT_REASON);
+}
+
 /* A place that may have been sampled. */
 struct range {
 	u64 from, to;
@@ -2188,6 +2198,210 @@ static void test_bad(const void *arg)
 	spe_vm_free(&v);
 }
 
+/*
+ * The guest changes the mapping of an enabled buffer, so that the SPU meets a
+ * stage 2 fault: what becomes of it depends on what is there now.
+ */
+enum remap {
+	REMAP_RAM,		/* memory that stage 2 does not map yet */
+	REMAP_HOLE,		/* no memory */
+	REMAP_TABLE,		/* the last table is not memory */
+};
+
+enum remap_look {
+	LOOK_POLL,		/* the guest reads the registers */
+	LOOK_STOP,		/* the guest disables the buffer first */
+	LOOK_CLEAR,		/* the guest clears PMBSR_EL1 first */
+	LOOK_IRQ,		/* the guest waits for the interrupt */
+	LOOK_SAVE,		/* the VMM reads the registers */
+	LOOK_RESTORE,		/* ... and writes them back */
+};
+
+struct remap_row {
+	const char *name;
+	enum remap what;
+	enum remap_look look;
+};
+
+static const struct remap_row remap_rows[] = {
+	{ "to other memory, polled",		REMAP_RAM, LOOK_POLL },
+	{ "to other memory, disabled",		REMAP_RAM, LOOK_STOP },
+	{ "to other memory, interrupt",		REMAP_RAM, LOOK_IRQ },
+	{ "away from memory, polled",		REMAP_HOLE, LOOK_POLL },
+	{ "away from memory, disabled",		REMAP_HOLE, LOOK_STOP },
+	{ "away from memory, cleared",		REMAP_HOLE, LOOK_CLEAR },
+	{ "away from memory, interrupt",	REMAP_HOLE, LOOK_IRQ },
+	{ "away from memory, saved",		REMAP_HOLE, LOOK_SAVE },
+	{ "away from memory, restored",		REMAP_HOLE, LOOK_RESTORE },
+	{ "with a table away from memory, polled", REMAP_TABLE, LOOK_POLL },
+	{ "with a table away from memory, disabled", REMAP_TABLE, LOOK_STOP },
+};
+
+static void guest_remap_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+	guest_buffer(c->ptr, c->limit);
+
+	/* The host changes the tables. Other ucalls have loops that end if nobody steps them */
+	GUEST_UCALL_NONE();
+	asm volatile("dsb ishst; tlbi vmalle1is; dsb ish; isb" : : : "memory");
+
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+	if (c->arg == LOOK_IRQ)
+		local_irq_enable();
+	guest_loop(guest_array(), ARRAY_MASK, c->iterations);
+	if (c->arg == LOOK_STOP)
+		write_sysreg_s(c->limit, SYS_PMBLIMITR_EL1);
+	if (c->arg == LOOK_CLEAR)
+		write_sysreg_s(0, SYS_PMBSR_EL1);
+	isb();
+	if (c->arg != LOOK_IRQ)
+		guest_results(c);
+	local_irq_disable();
+	c->val[0] = c->pmbsr;
+	c->val[1] = c->pmbptr;
+	guest_off();
+	GUEST_DONE();
+}
+
+/* Where the complete records of a profile end */
+static u64 records_end(struct spe_vm *v, u64 from, u64 to)
+{
+	struct spe_record r;
+	int len;
+
+	while (from < to) {
+		len = spe_next_record(addr_gpa2hva(v->vm, from), to - from, &r);
+		if (len <= 0)
+			break;
+		from += len;
+	}
+	return from;
+}
+
+/*
+ * Steps the guest until something is in PMBSR_EL1. The exception of a step goes
+ * before PMBIRQ: that is how a VMM comes to see a vCPU after the SPU has met a
+ * stage 2 fault, and before KVM has looked at it.
+ */
+static u64 step_to_event(struct kvm_vcpu *vcpu)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+	u64 pmbsr;
+	int i;
+
+	vcpu_guest_debug_set(vcpu, &debug);
+	for (i = 0; i < 20000; i++) {
+		vcpu_run(vcpu);
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_DEBUG);
+		pmbsr = vcpu_get_reg(vcpu, SPE_REG(PMBSR_EL1)) & ~PMBSR_EL1_COLL;
+		if (pmbsr)
+			break;
+	}
+	debug.control = 0;
+	vcpu_guest_debug_set(vcpu, &debug);
+	return pmbsr;
+}
+
+/* One attempt; false: the SPU did not cut a record. */
+static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
+{
+	struct spe_vm v = spe_vm_create_on(0, 1, guest_remap_code, SZ_2M, SPE_FEATURE);
+	u64 base = BUF_BASE(0), pg = page_max(&v), rec = record_size(&v);
+	u64 not_allowed = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL;
+	u64 full = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL) | PMBSR_EL1_DL;
+	u64 id = SPE_REG(PMBSR_EL1), stop, pmbsr, expected = 0, *pte;
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct spe_record r;
+	bool cut;
+
+	if (row->what == REMAP_TABLE && v.vm->page_size != SZ_4K)
+		spe_skip("a level 2 entry maps more than the buffer");
+
+	stop = base + (row->what == REMAP_TABLE ? SZ_2M : pg);
+	/* A few records before: steps are slow */
+	c->ptr = stop - 4 * max_t(u64, record_align(&v), 64) + offset * record_align(&v);
+	c->limit = stop + max_t(u64, SZ_64K, 64 * rec);
+	c->interval = odd_interval(&v);
+	c->arg = row->look;
+	strcpy(c->program, "ES");
+	vm_userspace_mem_region_add(v.vm, VM_MEM_SRC_ANONYMOUS, ODD_BASE, ODD_SLOT,
+				    c->limit / v.vm->page_size - stop / v.vm->page_size, 0);
+
+	run_to_exit(v.vcpu[0]);
+	pte = virt_get_pte_hva_at_level(v.vm, stop, row->what == REMAP_TABLE ? 2 : 3);
+	*pte = (*pte & ~GENMASK_ULL(47, v.vm->page_shift)) |
+	       (row->what == REMAP_RAM ? ODD_BASE : HOLE_BASE);
+
+	c->iterations = ((stop - c->ptr) / 24 + 10) * c->interval / WORK_INSNS;
+
+	if (row->look >= LOOK_SAVE) {
+		pmbsr = step_to_event(v.vcpu[0]);
+		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBPTR_EL1)), stop);
+		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBLIMITR_EL1)),
+			       c->limit | PMBLIMITR_EL1_E);
+		cut = records_end(&v, c->ptr, stop) != stop;
+		TEST_ASSERT_EQ(pmbsr, cut ? full : not_allowed);
+		if (row->look == LOOK_RESTORE)
+			vcpu_set_reg(v.vcpu[0], id, pmbsr);
+	}
+
+	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	cut = records_end(&v, c->ptr, stop) != stop;
+	TEST_ASSERT(may_cut || !cut, "half a record");
+	/* What the VMM has written back is not KVM's to mend any more */
+	if (row->look != LOOK_RESTORE || !cut)
+		TEST_ASSERT(vcpu_get_stat(v.vcpu[0], spe_stage2_fault), "no stage 2 fault");
+	switch (row->what) {
+	case REMAP_RAM:
+		expected = cut ? full : 0;
+		break;
+	case REMAP_HOLE:
+		expected = row->look == LOOK_RESTORE && cut ? full : not_allowed;
+		break;
+	case REMAP_TABLE:
+		expected = SPE_PMBSR_S1(SPE_FSC_EA_WALK(3)) | (cut ? PMBSR_EL1_DL : 0);
+		break;
+	}
+	if (row->look == LOOK_IRQ)
+		TEST_ASSERT_EQ(c->events, !!expected);
+	if (row->look != LOOK_IRQ || expected)
+		TEST_ASSERT((c->val[0] & ~PMBSR_EL1_COLL) == expected,
+			    "PMBSR_EL1 0x%lx, expected 0x%lx; PMBPTR_EL1 0x%lx",
+			    c->val[0], expected, c->val[1]);
+	if (expected) {
+		TEST_ASSERT(c->val[1] == stop, "PMBPTR_EL1 0x%lx, not 0x%lx", c->val[1], stop);
+	} else if (row->look == LOOK_POLL) {
+		/* It went on in the other memory */
+		TEST_ASSERT(c->val[1] > stop, "PMBPTR_EL1 0x%lx", c->val[1]);
+		TEST_ASSERT(spe_next_record(addr_gpa2hva(v.vm, ODD_BASE), rec, &r) > 0 && r.has_pc,
+			    "no record in the new page");
+	}
+	spe_vm_free(&v);
+	return cut;
+}
+
+static void test_remap(const void *arg)
+{
+	const struct remap_row *row = arg;
+	struct spe_vm v = spe_vm_create(1, guest_remap_code);
+	bool may_cut = record_size(&v) != record_align(&v);
+	int i, cuts = 0;
+
+	spe_vm_free(&v);
+	/* With each attempt records end elsewhere */
+	for (i = 0; i < (may_cut ? 3 : 1) && !cuts; i++)
+		cuts += remap_once(row, i, may_cut);
+	TEST_ASSERT(cuts || !may_cut, "no record was cut");
+}
+
 /* The maximum is a limit for LIMIT - PTR, and can be used up to the last byte */
 static void guest_max_code(void)
 {
@@ -2317,15 +2531,6 @@ static void guest_restore_code(void)
 	guest_results(c);
 	for (;;)
 		GUEST_UCALL_NONE();
-}
-
-static void run_to_exit(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	TEST_ASSERT_EQ(get_ucall(vcpu, &uc), UCALL_NONE);
-	TEST_ASSERT_KVM_EXIT_REASON(vcpu, UCALL_EXIT_REASON);
 }
 
 /* Registers that the destination has of its own */
@@ -2536,6 +2741,9 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(bad_rows); i++)
 		spe_add_case(test_bad, &bad_rows[i], false, "guest: misprogramming %s",
 			     bad_rows[i].name);
+	for (i = 0; i < ARRAY_SIZE(remap_rows); i++)
+		spe_add_case(test_remap, &remap_rows[i], false, "guest: buffer remapped %s",
+			     remap_rows[i].name);
 	spe_add_case(test_max, NULL, false, "guest: up to the maximum and above");
 	spe_add_case(test_restore, NULL, false, "restore: into a second VM");
 	spe_add_case(test_restore, "alone", false, "restore: into a second VM, the first gone");
