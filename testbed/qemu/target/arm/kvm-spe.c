@@ -35,6 +35,9 @@
 #define SPE_PMSIDR      ARM64_SYS_REG(3, 0, 9, 9, 7)
 #define SPE_PMBIDR      ARM64_SYS_REG(3, 0, 9, 10, 7)
 
+/* The most registers that a vCPU with SPE has more than one without. */
+#define SPE_REGS 13
+
 typedef struct SPESpu {
     char *name;                 /* in sysfs; of a bare number, the number */
     int type;                   /* of the perf PMU */
@@ -127,9 +130,11 @@ static const SPESpu *spe_named_spu(const char *which)
 {
     const GPtrArray *spus = spe_host_spus();
     static SPESpu unknown;
-    int type = -1;
+    int type;
 
-    qemu_strtoi(which, NULL, 10, &type);
+    if (qemu_strtoi(which, NULL, 10, &type) < 0) {
+        type = -1;
+    }
     for (unsigned i = 0; i < spus->len; i++) {
         const SPESpu *spu = g_ptr_array_index(spus, i);
 
@@ -141,6 +146,7 @@ static const SPESpu *spe_named_spu(const char *which)
         return NULL;
     }
     /* Without sysfs a number is all there is: KVM knows whether it is one. */
+    g_free(unknown.name);
     unknown.name = g_strdup(which);
     unknown.type = type;
     return &unknown;
@@ -380,6 +386,8 @@ int kvm_arm_spe_init_vcpu(ARMCPU *cpu)
 
 void kvm_arm_spe_init(ARMCPU *cpu)
 {
+    uint64_t size = cpu->spe.max_buffer_size;
+    struct rlimit rl = { .rlim_cur = RLIM_INFINITY };
     int irq = cpu->kvm_spe_irq;
     int ret;
 
@@ -393,13 +401,11 @@ void kvm_arm_spe_init(ARMCPU *cpu)
         exit(1);
     }
     ret = spe_set_attr(cpu, KVM_ARM_VCPU_SPE_INIT, NULL);
-    if (ret == -ENOMEM) {
-        uint64_t size = cpu->spe.max_buffer_size;
+    getrlimit(RLIMIT_MEMLOCK, &rl);
+    if (ret == -ENOMEM && size && rl.rlim_cur != RLIM_INFINITY) {
         uint64_t need = spe_max_pages(size) * qemu_real_host_page_size();
         unsigned cpus = MACHINE(qdev_get_machine())->smp.cpus;
-        struct rlimit rl = { };
 
-        getrlimit(RLIMIT_MEMLOCK, &rl);
         error_report("spe=on: RLIMIT_MEMLOCK, %" PRIu64 " KiB, is too low for "
                      "buffers of %" PRIu64 " bytes: raise it by 'ulimit -l' to "
                      "%" PRIu64 " KiB (%u vCPUs, %" PRIu64 " KiB each) and what "
@@ -512,6 +518,24 @@ static char *spe_differences(uint64_t id, uint64_t theirs, uint64_t ours)
                                spe_decode_size(theirs), spe_decode_size(ours));
     }
     return g_string_free(s, FALSE);
+}
+
+/*
+ * A list longer than the arrays fails to load before anything can tell why:
+ * there must be room for the registers of a source that has SPE.
+ */
+void kvm_arm_spe_pre_load(ARMCPU *cpu)
+{
+    int n = cpu->cpreg_array_len;
+
+    if (!cpu->spe.enabled) {
+        n += SPE_REGS;
+    }
+    cpu->cpreg_vmstate_indexes = g_renew(uint64_t, cpu->cpreg_vmstate_indexes,
+                                         n);
+    cpu->cpreg_vmstate_values = g_renew(uint64_t, cpu->cpreg_vmstate_values,
+                                        n);
+    cpu->cpreg_vmstate_array_len = n;
 }
 
 bool kvm_arm_spe_check_incoming(ARMCPU *cpu)
