@@ -215,6 +215,8 @@ struct spe_attempt {
 	struct spe_need		*need;
 	unsigned int		nr_need;
 	unsigned int		need_capacity;
+	const struct spe_need	*mapping;
+	unsigned long		mapped;
 	u64			stop;
 	enum spe_stop		why;
 	s8			table_level;
@@ -330,9 +332,13 @@ static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
 /* Add pages that are not in the set. There is room. */
 static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new)
 {
-	unsigned int i = spe_find(pins, new->gfn);
+	unsigned int i = pins->nr_ranges;
 
 	lockdep_assert_held(&pins->lock);
+
+	/* Most often it comes last */
+	if (i && pins->ranges[i - 1].gfn > new->gfn)
+		i = spe_find(pins, new->gfn);
 
 	if (i && spe_mergeable(&pins->ranges[i - 1], new))
 		pins->ranges[i - 1].nr += new->nr;
@@ -1022,37 +1028,142 @@ static int spe_walk(struct spe_attempt *a)
 
 /* --- Pin and map --------------------------------------------------------- */
 
-/* Write to the dirty log what the SPU may write to from now on. */
+/*
+ * The dirty log.
+ *
+ * A page that is writable at stage 2 can be written without KVM noticing, so it
+ * is in the log from the moment it is mapped until the log is harvested, which
+ * write-protects it. A buffer has more pages than a dirty ring has entries, and
+ * in one round the SPU writes to few of them: with a ring, the buffer goes to
+ * the backup bitmap first, and the pages that the SPU has written to move from
+ * there to the ring as long as it has room. Tables are few and go to the ring.
+ */
+static bool spe_ring_has_room(struct kvm_vcpu *vcpu)
+{
+	return !kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu);
+}
+
+/* Write to the dirty log what can be written to from now on. */
 static void spe_mark_dirty(struct kvm_vcpu *vcpu,
 			   struct kvm_memory_slot *memslot, gfn_t gfn,
-			   unsigned int nr)
+			   unsigned int nr, bool table)
 {
+	bool backup = vcpu->kvm->dirty_ring_size && memslot->dirty_bitmap;
+
 	if (!kvm_slot_dirty_track_enabled(memslot))
 		return;
 
 	for (; nr; nr--, gfn++) {
-		/*
-		 * A buffer has more pages than a ring has entries, and most of
-		 * them are never written: they are found in the backup bitmap
-		 * at the end, instead of filling the ring again and again.
-		 */
-		if (vcpu->kvm->dirty_ring_size && memslot->dirty_bitmap)
+		if (backup && !(table && spe_ring_has_room(vcpu)))
 			set_bit_le(gfn - memslot->base_gfn, memslot->dirty_bitmap);
 		else
 			mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
 	}
 }
 
+/* The SPU has written to the page: from the backup bitmap to the ring. */
+static void spe_push_page(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	struct kvm_memory_slot *memslot = gfn_to_memslot(vcpu->kvm, gfn);
+	unsigned long rel;
+
+	if (!memslot || !kvm_slot_dirty_track_enabled(memslot) ||
+	    !memslot->dirty_bitmap)
+		return;
+
+	/* If it is not in the bitmap, it still is in the ring */
+	rel = gfn - memslot->base_gfn;
+	if (!test_bit_le(rel, memslot->dirty_bitmap))
+		return;
+
+	mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
+	/* Who finds it in the bitmap no more finds it in the ring */
+	smp_mb__before_atomic();
+	clear_bit_le(rel, memslot->dirty_bitmap);
+}
+
+/**
+ * kvm_spe_push_written - push what the SPU has written into the dirty ring
+ * @vcpu: the vCPU, loaded, on its own thread
+ *
+ * As far as the ring has room: the other pages stay in the backup bitmap, from
+ * which userspace gets them at the end.
+ *
+ * Context: process context, preemptible; takes SRCU. May sleep.
+ */
+void kvm_spe_push_written(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	struct spe_attempt a = {
+		.vcpu	= vcpu,
+		.pins	= spe->pins,
+		.start	= spe->written_from,
+		.end	= spe->written_to,
+	};
+
+	if (!a.pins || a.start >= a.end)
+		return;
+
+	guard(srcu)(&vcpu->kvm->srcu);
+
+	/* What the walk does not find stays in the bitmap as well */
+	spe_walk(&a);
+
+	for (unsigned int n = 0; n < a.nr_need; n++) {
+		struct spe_need *need = &a.need[n];
+
+		if (need->level != SPE_LEVEL_BUFFER)
+			continue;
+
+		for (u32 i = 0; i < need->nr && spe_ring_has_room(vcpu); i++)
+			spe_push_page(vcpu, need->gfn + i);
+		cond_resched();
+	}
+
+	kvfree(a.need);
+	spe->written_from = 0;
+	spe->written_to = 0;
+}
+
 /*
- * Map pages at stage 2 that are contiguous in guest and host, and enter them
- * into the set unless they are there (publish is NULL).
+ * Without a backup bitmap all pages have to go through the ring, and every
+ * harvest write-protects them all. More than fits at once would never become
+ * ready.
+ */
+static bool spe_fits_ring(struct spe_attempt *a,
+			  const struct kvm_memory_slot *memslot, unsigned int nr)
+{
+	if (!a->vcpu->kvm->dirty_ring_size || memslot->dirty_bitmap ||
+	    !kvm_slot_dirty_track_enabled(memslot))
+		return true;
+
+	return a->mapped + nr <= a->vcpu->dirty_ring.soft_limit / 2;
+}
+
+/* Of @nr pages, how many are contiguous in the host. */
+static unsigned int spe_contiguous(struct page **pages, unsigned int nr)
+{
+	kvm_pfn_t pfn = page_to_pfn(pages[0]);
+	unsigned int n = 1;
+
+	while (n < nr && page_to_pfn(pages[n]) == pfn + n)
+		n++;
+
+	return n;
+}
+
+/*
+ * Map pages at stage 2, @pages or, if it is NULL, those from @pfn on, and enter
+ * them into the set unless they are there (publish is NULL).
  *
  * Returns how many, or a negative error if none.
  */
 static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
-		   gfn_t gfn, kvm_pfn_t pfn, unsigned int nr,
-		   unsigned long mmu_seq, const struct spe_range *publish)
+		   gfn_t gfn, struct page **pages, kvm_pfn_t pfn,
+		   unsigned int nr, unsigned long mmu_seq,
+		   const struct spe_range *publish)
 {
+	bool table = a->mapping->level != SPE_LEVEL_BUFFER;
 	struct kvm_mmu_memory_cache *mc = &a->vcpu->arch.mmu_page_cache;
 	struct kvm_spe_pins *pins = a->pins;
 	struct kvm *kvm = a->vcpu->kvm;
@@ -1061,11 +1172,13 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	long size = 0;
 	int ret = 0;
 
+	if (!spe_fits_ring(a, memslot, nr))
+		return -ENOSPC;
+
 	while (done < nr && !ret) {
 		/* A ring that is full has room for one more batch only */
 		if (kvm_slot_dirty_track_enabled(memslot) &&
-		    !memslot->dirty_bitmap &&
-		    kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, a->vcpu)) {
+		    !memslot->dirty_bitmap && !spe_ring_has_room(a->vcpu)) {
 			ret = -EBUSY;
 			break;
 		}
@@ -1078,23 +1191,28 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		kvm_fault_lock(kvm);
 		while (done < nr &&
 		       kvm_mmu_memory_cache_nr_free_objects(mc) >= min_objs) {
-			unsigned int n;
+			unsigned int n = nr - done;
 
 			if (mmu_invalidate_retry(kvm, mmu_seq)) {
 				ret = -EAGAIN;
 				break;
 			}
 
+			if (pages) {
+				pfn = page_to_pfn(pages[done]) - done;
+				n = spe_contiguous(pages + done, n);
+			}
+			if (!pfn_is_map_memory(pfn + done)) {
+				ret = -EFAULT;
+				break;
+			}
+
 			size = kvm_stage2_map_pinned(a->vcpu, memslot, gfn + done,
-						     pfn + done);
+						     pfn + done, &n);
 			if (size < 0) {
 				ret = size;
 				break;
 			}
-
-			/* The rest of a block is mapped as well */
-			n = min_t(u64, nr - done, (size >> PAGE_SHIFT) -
-				  ((gfn + done) & ((size >> PAGE_SHIFT) - 1)));
 
 			if (publish) {
 				struct spe_range r = *publish;
@@ -1115,8 +1233,10 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		}
 		kvm_fault_unlock(kvm);
 
-		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before);
+		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before, table);
 	}
+
+	a->mapped += done;
 
 	return done ?: ret;
 }
@@ -1178,8 +1298,7 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	struct kvm_spe_pins *pins = a->pins;
 	unsigned long mmu_seq, hva = __gfn_to_hva_memslot(memslot, gfn);
 	struct kvm *kvm = a->vcpu->kvm;
-	unsigned int got, done = 0;
-	int ret;
+	int got, done, ret;
 
 	ret = spe_lock_reserve(pins, SPE_BATCH);
 	if (ret)
@@ -1202,7 +1321,7 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			return ret;
 
 		r.flags |= SPE_RANGE_GMEM;
-		ret = spe_map(a, memslot, gfn, pfn, 1, mmu_seq, &r);
+		ret = spe_map(a, memslot, gfn, NULL, pfn, 1, mmu_seq, &r);
 		if (ret < 0) {
 			kvm_release_page_unused(page);
 			return ret;
@@ -1216,40 +1335,17 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	if (!spe_mte_allowed(kvm, hva))
 		return -EFAULT;
 
-	ret = spe_gup(a, hva, nr);
-	if (ret < 0)
-		return ret;
-	got = ret;
+	got = spe_gup(a, hva, nr);
+	if (got < 0)
+		return got;
 
-	while (done < got) {
-		kvm_pfn_t pfn = page_to_pfn(pins->pages[done]);
-		unsigned int n = 1;
-
-		if (!pfn_is_map_memory(pfn)) {
-			ret = -EFAULT;
-			break;
-		}
-
-		while (done + n < got &&
-		       page_to_pfn(pins->pages[done + n]) == pfn + n)
-			n++;
-
-		ret = spe_map(a, memslot, gfn + done, pfn, n, mmu_seq, &r);
-		if (ret < 0)
-			break;
-
-		done += ret;
-		spe_count(a, ret);
-		if (ret < n) {
-			ret = -EAGAIN;
-			break;
-		}
-	}
-
+	ret = spe_map(a, memslot, gfn, pins->pages, 0, got, mmu_seq, &r);
+	done = max(ret, 0);
+	spe_count(a, done);
 	if (done < got)
 		unpin_user_pages(pins->pages + done, got - done);
 
-	return done ?: ret;
+	return ret;
 }
 
 /* Map the pages of a range again, which are still pinned. */
@@ -1277,7 +1373,8 @@ static int spe_remap_range(struct spe_attempt *a, struct kvm_memory_slot *memslo
 	}
 	spin_unlock(&a->pins->lock);
 
-	return spe_map(a, memslot, gfn, r->pfn + (gfn - r->gfn), nr, mmu_seq, NULL);
+	return spe_map(a, memslot, gfn, NULL, r->pfn + (gfn - r->gfn), nr,
+		       mmu_seq, NULL);
 }
 
 /* A page of @need cannot be had: what does it mean for the buffer? */
@@ -1358,6 +1455,7 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			return 0;
 		}
 
+		a->mapping = need;
 		if (pinned)
 			ret = spe_remap_range(a, memslot, &r, gfn, next - gfn);
 		else
@@ -1369,7 +1467,7 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			continue;
 
 		if (ret == -EAGAIN || ret == -EINTR || ret == -EBUSY ||
-		    ret == -ENOMEM)
+		    ret == -ENOMEM || ret == -ENOSPC)
 			return ret;
 
 		if (ret < 0) {
@@ -1813,17 +1911,13 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 	if (!pins)
 		return KVM_SPE_PIN_TOO_LARGE;
 
-	if (fault) {
-		vcpu->stat.spe_stage2_fault++;
-		trace_kvm_spe_stage2_fault(vcpu->vcpu_id, ptr);
-
-		/*
-		 * KVM relaxes permissions with a local TLB invalidation, since
-		 * an instruction that faults for an old entry on another CPU is
-		 * executed again. The SPU has stopped, and may have met one.
-		 */
+	/*
+	 * KVM relaxes permissions with a local TLB invalidation, since an
+	 * instruction that faults for an old entry on another CPU is executed
+	 * again. The SPU has stopped, and may have met one.
+	 */
+	if (fault)
 		kvm_arch_flush_remote_tlbs(vcpu->kvm);
-	}
 
 	spe_read_regime(vcpu, ptr, &regime);
 	pins->fresh = 0;

@@ -33,6 +33,8 @@
 #include <asm/kvm_spe.h>
 #include <asm/spe.h>
 
+#include "trace.h"
+
 /* PMBSR_EL1.FSC of an Alignment fault */
 #define PMBSR_FSC_ALIGNMENT	0x21
 
@@ -462,6 +464,24 @@ static bool kvm_spe_is_mapping_fault(u8 fsc)
 void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
 {
 	kvm_spe_update_irq(vcpu);
+	vcpu->arch.spe.entry_ptr = __vcpu_sys_reg(vcpu, PMBPTR_EL1);
+}
+
+/* The dirty ring is to know what the SPU wrote, a record that was cut included. */
+static void kvm_spe_note_written(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+	u64 ptr = __vcpu_sys_reg(vcpu, PMBPTR_EL1);
+
+	if (spe->hw_pmbsr & PMBSR_EL1_DL)
+		ptr += BIT_ULL(FIELD_GET(PMSIDR_EL1_MAXSIZE_MASK, spe->pmsidr));
+
+	if (ptr == spe->entry_ptr)
+		return;
+
+	spe->written_from = spe->entry_ptr;
+	spe->written_to = ptr;
+	kvm_make_request(KVM_REQ_SPE, vcpu);
 }
 
 /**
@@ -486,6 +506,9 @@ void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 	spe->loaded = false;
 	hw = spe->hw_pmbsr;
 
+	if (vcpu->kvm->dirty_ring_size)
+		kvm_spe_note_written(vcpu);
+
 	/*
 	 * Loaded with the guest's value, but S=0 and DL=0, so that a record cut
 	 * now can be told from one that the guest has not cleared yet.
@@ -502,6 +525,10 @@ void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 	spe->ready = false;
 
 	if (FIELD_GET(PMBSR_EL1_EC_MASK, hw) == PMBSR_EL1_EC_FAULT_S2) {
+		vcpu->stat.spe_stage2_fault++;
+		trace_kvm_spe_stage2_fault(vcpu->vcpu_id,
+					   __vcpu_sys_reg(vcpu, PMBPTR_EL1));
+
 		__vcpu_rmw_sys_reg(vcpu, PMBSR_EL1, |=,
 				   hw & (PMBSR_EL1_COLL | PMBSR_EL1_EA));
 
@@ -676,6 +703,7 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 		return 1;
 
 	spe->ready = false;
+	kvm_spe_push_written(vcpu);
 
 	if (!kvm_spe_buffer_enabled(vcpu)) {
 		spe->s2_fault = false;

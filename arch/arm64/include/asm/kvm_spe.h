@@ -89,6 +89,12 @@ struct kvm_vcpu_spe {
 	/* PMSIDR_EL1 of the assigned SPU, where the hypervisor can read it */
 	u64			pmsidr;
 
+	/* PMBPTR_EL1 at the last entry */
+	u64			entry_ptr;
+	/* What the SPU wrote to and the dirty ring has yet to know */
+	u64			written_from;
+	u64			written_to;
+
 	/* spe-buffer.c: what is pinned; NULL before INIT */
 	struct kvm_spe_pins	*pins;
 };
@@ -169,6 +175,7 @@ void kvm_spe_pins_destroy(struct kvm_vcpu *vcpu);
 void kvm_spe_pins_drop(struct kvm_vcpu *vcpu);
 int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 		       u8 *fsc);
+void kvm_spe_push_written(struct kvm_vcpu *vcpu);
 
 void __kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
 void __kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);

@@ -7,13 +7,19 @@
  * memory away under a guest that profiles. For profiles see spe_test.c, for the
  * ioctls spe_uapi_test.c.
  */
+#include <poll.h>
 #include <pthread.h>
+
+#include <asm/barrier.h>
 
 #include <linux/capability.h>
 #include <linux/falloc.h>
 #include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -38,8 +44,7 @@ struct guest_ctl {
 	u64 toggles;		/* then the guest tells the host; 0: until stop */
 	u64 iterations;		/* of the workload, each time */
 	u64 stop;
-	u64 remap_from;		/* a page of the buffer that moves ... */
-	u64 remap_pte;		/* ... by this descriptor */
+	u64 idle;		/* don't profile */
 
 	u64 rounds;
 	u64 full;		/* events: buffer full */
@@ -74,6 +79,11 @@ static void guest_code(void)
 
 	for (;;) {
 		for (n = 0; READ_ONCE(ctl.toggles) ? n < ctl.toggles : !READ_ONCE(ctl.stop); n++) {
+			if (READ_ONCE(ctl.idle)) {
+				guest_work(READ_ONCE(ctl.iterations));
+				continue;
+			}
+
 			part = READ_ONCE(ctl.size) / READ_ONCE(ctl.parts);
 			ptr = READ_ONCE(ctl.ptr) + n % ctl.parts * part;
 
@@ -117,12 +127,16 @@ static void guest_code(void)
 	}
 }
 
+struct log_mode;
+static void log_prepare(struct kvm_vm *vm, const struct log_mode *mode);
+
 /* A VM with one vCPU. */
 struct pin_vm {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
 	struct guest_ctl *ctl;
 	void *buf;
+	struct kvm_vcpu_init init;
 	int gic_fd, memfd;
 };
 
@@ -137,13 +151,37 @@ static void write_file(const char *name, const char *value)
 	close(fd);
 }
 
+/* Swap on a RAM disk, if there is none and the disk is free. */
+static bool add_swap(void)
+{
+	const char *disk = "/dev/ram0";
+	char *page = calloc(1, getpagesize());
+	u32 *header = (u32 *)(page + 1024);
+	int fd;
+
+	if (spe_proc_value("/proc/meminfo", "SwapTotal:"))
+		return true;
+
+	fd = open(disk, O_WRONLY | O_EXCL);
+	if (fd < 0)
+		return false;
+	header[0] = 1;				/* version */
+	header[1] = SZ_64M / getpagesize() - 1;	/* last page */
+	memcpy(page + getpagesize() - 10, "SWAPSPACE2", 10);
+	TEST_ASSERT(write(fd, page, getpagesize()) == getpagesize(), "write to %s", disk);
+	close(fd);
+	free(page);
+
+	return !swapon(disk, 0);
+}
+
 static void add_buffer(struct pin_vm *v, int src)
 {
 	u64 flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
 
 	v->memfd = -1;
 	if (src != SRC_GUEST_MEMFD) {
-		if (src == VM_MEM_SRC_ANONYMOUS_HUGETLB)
+		if (src == VM_MEM_SRC_ANONYMOUS_HUGETLB || src == VM_MEM_SRC_SHARED_HUGETLB)
 			write_file("/proc/sys/vm/nr_hugepages", "8");
 		vm_userspace_mem_region_add(v->vm, src, BUF_BASE, BUF_SLOT,
 					    BUF_SIZE / v->vm->page_size, 0);
@@ -160,15 +198,17 @@ static void add_buffer(struct pin_vm *v, int src)
 				   v->buf, v->memfd, 0);
 }
 
-static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src)
+static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src,
+						 const struct log_mode *log)
 {
 	struct pin_vm v = {};
-	struct kvm_vcpu_init init;
 
 	v.vm = __vm_create(VM_SHAPE_DEFAULT, 1, 4096);
-	vm_ioctl(v.vm, KVM_ARM_PREFERRED_TARGET, &init);
-	init.features[0] |= SPE_FEATURE;
-	v.vcpu = aarch64_vcpu_add(v.vm, 0, &init, guest_code);
+	if (log)
+		log_prepare(v.vm, log);
+	vm_ioctl(v.vm, KVM_ARM_PREFERRED_TARGET, &v.init);
+	v.init.features[0] |= SPE_FEATURE;
+	v.vcpu = aarch64_vcpu_add(v.vm, 0, &v.init, guest_code);
 	vm_init_descriptor_tables(v.vm);
 	vcpu_init_descriptor_tables(v.vcpu);
 
@@ -192,12 +232,17 @@ static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src)
 	return v;
 }
 
-static struct pin_vm pin_vm_create_backed(u64 max_size, int src)
+static struct pin_vm pin_vm_create_logged(u64 max_size, int src, const struct log_mode *log)
 {
-	struct pin_vm v = pin_vm_create_uninitialised(max_size, src);
+	struct pin_vm v = pin_vm_create_uninitialised(max_size, src, log);
 
 	SPE_OK(spe_init(v.vcpu));
 	return v;
+}
+
+static struct pin_vm pin_vm_create_backed(u64 max_size, int src)
+{
+	return pin_vm_create_logged(max_size, src, NULL);
 }
 
 static struct pin_vm pin_vm_create(void)
@@ -230,6 +275,30 @@ static void run(struct pin_vm *v)
 	default:
 		TEST_FAIL("ucall %lu, exit reason %u", uc.cmd, v->vcpu->run->exit_reason);
 	}
+}
+
+/* The vCPU runs until the guest says something, or the host wants it to stop. */
+static void *vcpu_until_stopped(void *arg)
+{
+	struct pin_vm *v = arg;
+
+	for (;;) {
+		int ret = __vcpu_run(v->vcpu);
+
+		if (ret && errno == EINTR)
+			return NULL;
+		TEST_ASSERT(!ret, "KVM_RUN: %s", strerror(errno));
+		if (v->vcpu->run->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
+			return v;
+		/* The copier empties it */
+		usleep(500);
+		if (READ_ONCE(v->vcpu->run->immediate_exit))
+			return NULL;
+	}
+}
+
+static void nothing(int sig)
+{
 }
 
 static u64 pinned(struct pin_vm *v)
@@ -346,6 +415,64 @@ static void test_windows(const void *arg)
 	pin_vm_free(&v);
 }
 
+static bool pressure_stop;
+
+/* The host is short of memory: it swaps, merges and compacts what is not pinned. */
+static void *pressure(void *arg)
+{
+	size_t len = SZ_16M;
+	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "20");
+	write_file("/sys/kernel/mm/ksm/pages_to_scan", "500");
+	write_file("/sys/kernel/mm/ksm/run", "1");
+	madvise(mem, len, MADV_MERGEABLE);
+	while (!READ_ONCE(pressure_stop)) {
+		memset(mem, 1, len);
+		write_file("/proc/sys/vm/compact_memory", "1");
+		madvise(mem, len, MADV_PAGEOUT);
+		usleep(20000);
+	}
+	munmap(mem, len);
+
+	return NULL;
+}
+
+/* As the driver does for a task that is switched in and out, very often. */
+static void test_many(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 pin, reuse, faults, lost;
+	pthread_t thread;
+	bool swap = add_swap();
+
+	v.ctl->parts = 2;
+	run(&v);
+	pin = vcpu_get_stat(v.vcpu, spe_pin);
+	reuse = vcpu_get_stat(v.vcpu, spe_pin_reuse);
+
+	TEST_ASSERT(!pthread_create(&thread, NULL, pressure, NULL), "pthread_create");
+	v.ctl->iterations = 100;
+	v.ctl->toggles = spe_opt.enables;
+	run(&v);
+	WRITE_ONCE(pressure_stop, true);
+	pthread_join(thread, NULL);
+
+	faults = vcpu_get_stat(v.vcpu, spe_stage2_fault);
+	lost = v.ctl->refused + v.ctl->too_large + v.ctl->lost + v.ctl->other;
+	ksft_print_msg("%d enables, %s swap: %lu pages pinned at first, %lu later\n",
+		       spe_opt.enables, swap ? "with" : "without", pin,
+		       vcpu_get_stat(v.vcpu, spe_pin) - pin);
+	ksft_print_msg("%lu enables reused pins, %lu stage 2 faults\n",
+		       vcpu_get_stat(v.vcpu, spe_pin_reuse) - reuse, faults);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_pin), pin);
+	TEST_ASSERT_EQ(faults, 0);
+	TEST_ASSERT_EQ(lost, 0);
+
+	pin_vm_free(&v);
+}
+
 /* Every page in another place: one range a page. */
 static void test_scattered(const void *arg)
 {
@@ -411,7 +538,7 @@ static void test_rlimit(const void *arg)
 	/* A page less, and there is no vCPU with SPE */
 	limit.rlim_cur -= getpagesize();
 	TEST_ASSERT(!setrlimit(RLIMIT_MEMLOCK, &limit), "setrlimit");
-	v = pin_vm_create_uninitialised(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS);
+	v = pin_vm_create_uninitialised(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS, NULL);
 	SPE_CHECK(spe_init(v.vcpu), ENOMEM);
 	TEST_ASSERT_EQ(spe_locked_bytes(), before);
 	pin_vm_free(&v);
@@ -446,6 +573,8 @@ enum pull_flags {
 	SAME_PAGE	= BIT(1),
 	/* Paused, the VM has no pins of it afterwards */
 	GIVES_BACK	= BIT(2),
+	/* It takes long: a few times are enough */
+	SLOW		= BIT(3),
 };
 
 struct pull {
@@ -588,6 +717,252 @@ static void pull_punch(struct pin_vm *v, void *addr, size_t len)
 	TEST_ASSERT(!madvise(addr, len, MADV_REMOVE), "MADV_REMOVE");
 }
 
+/* Pinned, it cannot be swapped out, but the kernel tries; the neighbours go. */
+static void pull_swap(struct pin_vm *v, void *addr, size_t len)
+{
+	if (!add_swap())
+		spe_skip("no swap");
+	TEST_ASSERT(!madvise(v->buf, BUF_SIZE, MADV_PAGEOUT), "MADV_PAGEOUT");
+}
+
+static void pull_reclaim(struct pin_vm *v, void *addr, size_t len)
+{
+	int fd = open("/sys/fs/cgroup/memory.reclaim", O_WRONLY);
+
+	if (fd < 0 || !add_swap())
+		spe_skip("no cgroup to reclaim from, or no swap");
+	/* Less than was asked for is an error */
+	if (write(fd, "1M", 2) < 0)
+		TEST_ASSERT(errno == EAGAIN || errno == EINTR, "memory.reclaim");
+	close(fd);
+}
+
+static void pull_reclaim_classic(struct pin_vm *v, void *addr, size_t len)
+{
+	write_file("/sys/kernel/mm/lru_gen/enabled", "0");
+	pull_reclaim(v, addr, len);
+	write_file("/sys/kernel/mm/lru_gen/enabled", "7");
+}
+
+/* Clears the Access flag of the pages, at stage 2 as well. */
+static void pull_idle(struct pin_vm *v, void *addr, size_t len)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	int idle = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+	u64 page = getpagesize(), entry, bits;
+	void *p;
+
+	if (pagemap < 0 || idle < 0)
+		spe_skip("no idle page tracking");
+
+	for (p = addr; p < addr + len; p += page) {
+		TEST_ASSERT(pread(pagemap, &entry, 8, (u64)p / page * 8) == 8, "pagemap");
+		entry &= GENMASK_ULL(54, 0);
+		if (!entry)
+			continue;
+		bits = BIT(entry % 64);
+		TEST_ASSERT(pwrite(idle, &bits, 8, entry / 64 * 8) == 8, "page_idle");
+		TEST_ASSERT(pread(idle, &bits, 8, entry / 64 * 8) == 8, "page_idle");
+	}
+	close(pagemap);
+	close(idle);
+}
+
+static void pull_numa(struct pin_vm *v, void *addr, size_t len)
+{
+	write_file("/proc/sys/kernel/numa_balancing", "1");
+	write_file("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1");
+	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "1");
+	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms", "2");
+	usleep(2000);
+}
+
+/* --- userfaultfd */
+
+struct uffd {
+	struct pin_vm *v;
+	pthread_t thread;
+	int fd, stop[2];
+	u64 mode;
+	bool wait;		/* don't answer yet */
+	u64 faults;
+};
+
+static struct uffd uffd;
+
+static void uffd_answer(struct uffd *u, u64 addr)
+{
+	u64 page = getpagesize();
+
+	addr &= ~(page - 1);
+	if (u->mode == UFFDIO_REGISTER_MODE_WP) {
+		struct uffdio_writeprotect wp = { .range = { addr, page } };
+
+		TEST_ASSERT(!ioctl(u->fd, UFFDIO_WRITEPROTECT, &wp), "UFFDIO_WRITEPROTECT");
+	} else if (u->mode == UFFDIO_REGISTER_MODE_MINOR) {
+		struct uffdio_continue cont = { .range = { addr, page } };
+
+		TEST_ASSERT(!ioctl(u->fd, UFFDIO_CONTINUE, &cont) || errno == EEXIST,
+			    "UFFDIO_CONTINUE");
+	} else {
+		struct uffdio_zeropage zero = { .range = { addr, page } };
+
+		TEST_ASSERT(!ioctl(u->fd, UFFDIO_ZEROPAGE, &zero) || errno == EEXIST,
+			    "UFFDIO_ZEROPAGE");
+	}
+}
+
+static void *uffd_thread(void *arg)
+{
+	struct uffd *u = arg;
+	struct pollfd fds[] = {
+		{ .fd = u->fd, .events = POLLIN },
+		{ .fd = u->stop[0], .events = POLLIN },
+	};
+	struct uffd_msg msg;
+
+	for (;;) {
+		TEST_ASSERT(poll(fds, 2, -1) > 0 || errno == EINTR, "poll");
+		if (fds[1].revents)
+			return NULL;
+		if (!fds[0].revents || read(u->fd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		if (msg.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		WRITE_ONCE(u->faults, u->faults + 1);
+		while (READ_ONCE(u->wait))
+			usleep(1000);
+		uffd_answer(u, msg.arg.pagefault.address);
+	}
+}
+
+static void uffd_start(struct pin_vm *v, u64 mode)
+{
+	struct uffdio_api api = {
+		.api		= UFFD_API,
+		.features	= UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	struct uffdio_register reg = {
+		.range = { (u64)v->buf, BUF_SIZE },
+		.mode  = mode,
+	};
+
+	uffd.v = v;
+	uffd.mode = mode;
+	uffd.fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (uffd.fd < 0)
+		spe_skip("no userfaultfd");
+	TEST_ASSERT(!ioctl(uffd.fd, UFFDIO_API, &api), "UFFDIO_API");
+	TEST_ASSERT(!ioctl(uffd.fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	TEST_ASSERT(!pipe(uffd.stop), "pipe");
+	TEST_ASSERT(!pthread_create(&uffd.thread, NULL, uffd_thread, &uffd), "pthread_create");
+}
+
+static void uffd_stop(void)
+{
+	TEST_ASSERT(write(uffd.stop[1], "", 1) == 1, "pipe");
+	pthread_join(uffd.thread, NULL);
+	close(uffd.fd);
+	close(uffd.stop[0]);
+	close(uffd.stop[1]);
+}
+
+static void uffd_take(struct pin_vm *v, void *addr, size_t len)
+{
+	struct uffdio_writeprotect wp = {
+		.range	= { (u64)addr, len },
+		.mode	= UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	if (uffd.mode == UFFDIO_REGISTER_MODE_WP)
+		TEST_ASSERT(!ioctl(uffd.fd, UFFDIO_WRITEPROTECT, &wp), "UFFDIO_WRITEPROTECT");
+	else
+		TEST_ASSERT(!madvise(addr, len, MADV_DONTNEED), "MADV_DONTNEED");
+}
+
+static void pull_uffd(struct pin_vm *v, void *addr, size_t len, u64 mode)
+{
+	if (!uffd.v)
+		uffd_start(v, mode);
+	uffd_take(v, addr, len);
+	usleep(1000);
+}
+
+static void pull_uffd_missing(struct pin_vm *v, void *addr, size_t len)
+{
+	pull_uffd(v, addr, len, UFFDIO_REGISTER_MODE_MISSING);
+}
+
+static void pull_uffd_wp(struct pin_vm *v, void *addr, size_t len)
+{
+	pull_uffd(v, addr, len, UFFDIO_REGISTER_MODE_WP);
+}
+
+static void pull_uffd_minor(struct pin_vm *v, void *addr, size_t len)
+{
+	pull_uffd(v, addr, len, UFFDIO_REGISTER_MODE_MINOR);
+}
+
+/* --- memslots, huge pages, poison */
+
+static void set_slot(struct pin_vm *v, u64 gpa, u64 size, u32 flags)
+{
+	struct kvm_userspace_memory_region2 region = memslot2region(v->vm, BUF_SLOT)->region;
+
+	region.guest_phys_addr = gpa;
+	region.memory_size = size;
+	region.flags = flags;
+	vm_ioctl(v->vm, KVM_SET_USER_MEMORY_REGION2, &region);
+}
+
+static void pull_slot_move(struct pin_vm *v, void *addr, size_t len)
+{
+	set_slot(v, 2UL * BUF_BASE, BUF_SIZE, 0);
+	usleep(500);
+	set_slot(v, BUF_BASE, BUF_SIZE, 0);
+}
+
+static void pull_slot_readonly(struct pin_vm *v, void *addr, size_t len)
+{
+	set_slot(v, BUF_BASE, 0, 0);
+	set_slot(v, BUF_BASE, BUF_SIZE, KVM_MEM_READONLY);
+	usleep(500);
+	set_slot(v, BUF_BASE, 0, 0);
+	set_slot(v, BUF_BASE, BUF_SIZE, 0);
+}
+
+static void *huge_page_of(void *addr)
+{
+	return (void *)((u64)addr & ~(u64)(SZ_2M - 1));
+}
+
+static void pull_hugetlb_dontneed(struct pin_vm *v, void *addr, size_t len)
+{
+	TEST_ASSERT(!madvise(huge_page_of(addr), SZ_2M, MADV_DONTNEED), "MADV_DONTNEED");
+}
+
+static void pull_hugetlb_punch(struct pin_vm *v, void *addr, size_t len)
+{
+	TEST_ASSERT(!madvise(huge_page_of(addr), SZ_2M, MADV_REMOVE), "MADV_REMOVE");
+}
+
+/* The guest loses a page to an error of the memory, and gets another. */
+static void pull_poison(struct pin_vm *v, void *addr, size_t len)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	u64 page = getpagesize();
+
+	/* The VMM is told by a signal */
+	sigaction(SIGBUS, &sa, NULL);
+	if (madvise(addr, page, MADV_HWPOISON)) {
+		if (errno == EPERM || errno == EINVAL)
+			spe_skip("no MADV_HWPOISON");
+		TEST_ASSERT(errno == EBUSY, "MADV_HWPOISON: %s", strerror(errno));
+	}
+	usleep(1000);
+	pull_munmap(v, addr, page);
+}
+
 static void pull_memfd_punch(struct pin_vm *v, void *addr, size_t len)
 {
 	TEST_ASSERT(!fallocate(v->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -618,6 +993,22 @@ static const struct pull pulls[] = {
 	{ "THP dirty log", pull_dirty_log, SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
 	{ "THP fork", pull_fork, 0, VM_MEM_SRC_ANONYMOUS_THP },
 	{ "guest_memfd punch hole", pull_memfd_punch, GIVES_BACK, SRC_GUEST_MEMFD },
+	{ "swap", pull_swap, SAME_PAGE | SLOW },
+	{ "shmem swap", pull_swap, SAME_PAGE | SLOW, VM_MEM_SRC_SHMEM },
+	{ "THP swap", pull_swap, SAME_PAGE | SLOW, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "memory.reclaim", pull_reclaim, SAME_PAGE | SLOW },
+	{ "memory.reclaim without MGLRU", pull_reclaim_classic, SAME_PAGE | SLOW },
+	{ "idle page tracking", pull_idle, SAME_PAGE },
+	{ "THP idle page tracking", pull_idle, SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "NUMA balancing", pull_numa, SAME_PAGE },
+	{ "userfaultfd missing", pull_uffd_missing, 0 },
+	{ "userfaultfd write-protect", pull_uffd_wp, 0 },
+	{ "shmem userfaultfd minor", pull_uffd_minor, 0, VM_MEM_SRC_SHMEM },
+	{ "memslot move", pull_slot_move, MAY_REFUSE | GIVES_BACK },
+	{ "memslot read-only", pull_slot_readonly, MAY_REFUSE | GIVES_BACK },
+	{ "hugetlb MADV_DONTNEED", pull_hugetlb_dontneed, GIVES_BACK, VM_MEM_SRC_SHARED_HUGETLB },
+	{ "hugetlb punch hole", pull_hugetlb_punch, GIVES_BACK, VM_MEM_SRC_SHARED_HUGETLB },
+	{ "hwpoison", pull_poison, MAY_REFUSE },
 };
 
 static void *vcpu_thread(void *arg)
@@ -641,7 +1032,7 @@ static void test_pull(const void *arg)
 	while (READ_ONCE(v.ctl->rounds) < 3)
 		usleep(1000);
 
-	for (i = 0; i < PULLS; i++) {
+	for (i = 0; i < (p->flags & SLOW ? PULLS / 5 : PULLS); i++) {
 		WRITE_ONCE(v.ctl->iterations, i % 4 ? 20000 : 1000000);
 		/* Where the SPU writes, and elsewhere */
 		p->fn(&v, v.buf + (i % 5) * 7 * page, (1 + i % 3) * page);
@@ -676,6 +1067,9 @@ static void test_pull(const void *arg)
 	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->lost, 0);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), i);
 
+	if (uffd.v)
+		uffd_stop();
+
 	/* A VM that is paused gives back what the host wants, and soon */
 	if (p->flags & GIVES_BACK) {
 		u64 now = pinned(&v);
@@ -688,6 +1082,479 @@ static void test_pull(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* A signal while the page is not there: KVM_RUN ends, and nothing is lost. */
+static void test_uffd_signal(const void *arg)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	struct pin_vm v = pin_vm_create();
+	pthread_t thread;
+	void *said;
+	int i;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	run(&v);
+	uffd_start(&v, UFFDIO_REGISTER_MODE_MISSING);
+	WRITE_ONCE(uffd.wait, true);
+	uffd_take(&v, v.buf + 16 * getpagesize(), getpagesize());
+
+	for (i = 0; i < 3; i++) {
+		v.ctl->toggles = 10;
+		TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, &v),
+			    "pthread_create");
+		while (!READ_ONCE(uffd.faults))
+			usleep(1000);
+		usleep(20000);
+		/* It waits for the page, in KVM_RUN, with the signal or without */
+		pthread_kill(thread, SIGUSR1);
+		pthread_join(thread, &said);
+		TEST_ASSERT(!said, "the guest went on without its page");
+	}
+
+	WRITE_ONCE(uffd.wait, false);
+	run(&v);
+	TEST_ASSERT(v.ctl->rounds == 20, "%lu rounds", v.ctl->rounds);
+	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->too_large + v.ctl->lost + v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	uffd_stop();
+	pin_vm_free(&v);
+}
+
+/* --- Migration ------------------------------------------------------------- */
+
+enum log_kind {
+	LOG_BITMAP,
+	LOG_MANUAL,		/* KVM_CLEAR_DIRTY_LOG */
+	LOG_MANUAL_ALL_SET,	/* ... and all pages are dirty at first */
+	LOG_RING,		/* with the backup bitmap */
+	LOG_RING_ONLY,
+};
+
+struct log_mode {
+	const char *name;
+	enum log_kind kind;
+	u32 entries;		/* of the ring */
+	int src;
+};
+
+static const struct log_mode log_modes[] = {
+	{ "bitmap", LOG_BITMAP },
+	{ "manual protect", LOG_MANUAL },
+	{ "manual protect, initially set", LOG_MANUAL_ALL_SET },
+	{ "ring", LOG_RING, 4096 },
+	{ "small ring", LOG_RING, 256 },
+	{ "ring without bitmap", LOG_RING_ONLY, 4096 },
+	{ "bitmap, THP", LOG_BITMAP, 0, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "manual protect, initially set, THP", LOG_MANUAL_ALL_SET, 0, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "ring, THP", LOG_RING, 4096, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "bitmap, shmem", LOG_BITMAP, 0, VM_MEM_SRC_SHMEM },
+};
+
+/* What is moved: the memslots that the guest writes to */
+#define NR_MOVED		2
+
+struct migration {
+	struct pin_vm *from;
+	const struct log_mode *mode;
+	struct userspace_mem_region *region[NR_MOVED];
+	unsigned long *bitmap[NR_MOVED];
+	u8 *copy[NR_MOVED];
+	u64 pages[NR_MOVED];
+	u32 fetch;
+	u64 from_ring, from_bitmap;	/* pages of the buffer, in the last round */
+};
+
+static void log_prepare(struct kvm_vm *vm, const struct log_mode *mode)
+{
+	struct userspace_mem_region *region = memslot2region(vm, 0);
+	u64 manual = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	u64 size = region->region.memory_size;
+
+	switch (mode->kind) {
+	case LOG_BITMAP:
+		break;
+	case LOG_MANUAL_ALL_SET:
+		manual |= KVM_DIRTY_LOG_INITIALLY_SET;
+		fallthrough;
+	case LOG_MANUAL:
+		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual);
+		break;
+	case LOG_RING:
+	case LOG_RING_ONLY:
+		vm_enable_dirty_ring(vm, mode->entries * sizeof(struct kvm_dirty_gfn));
+		if (mode->kind == LOG_RING_ONLY)
+			break;
+		/* It wants to come before the memslots */
+		region->region.memory_size = 0;
+		vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region->region);
+		vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, 0);
+		region->region.memory_size = size;
+		vm_ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region->region);
+		break;
+	}
+}
+
+static void copy_page(struct migration *m, int i, u64 n)
+{
+	size_t page = getpagesize();
+
+	TEST_ASSERT(n < m->pages[i], "page %lu of %lu", n, m->pages[i]);
+	memcpy(m->copy[i] + n * page, m->region[i]->host_mem + n * page, page);
+}
+
+static void copy_bitmap(struct migration *m, int i)
+{
+	u32 slot = m->region[i]->region.slot;
+	u64 n;
+
+	kvm_vm_get_dirty_log(m->from->vm, slot, m->bitmap[i]);
+	if (m->mode->kind == LOG_MANUAL || m->mode->kind == LOG_MANUAL_ALL_SET)
+		kvm_vm_clear_dirty_log(m->from->vm, slot, m->bitmap[i], 0, m->pages[i]);
+
+	for (n = 0; n < m->pages[i]; n++) {
+		if (!test_bit(n, m->bitmap[i]))
+			continue;
+		copy_page(m, i, n);
+		m->from_bitmap += slot == BUF_SLOT;
+	}
+}
+
+static void copy_ring(struct migration *m)
+{
+	struct kvm_dirty_gfn *ring = vcpu_map_dirty_ring(m->from->vcpu), *e;
+	struct { u32 slot; u64 offset; } *found;
+	u32 n = 0, i, j;
+
+	found = calloc(m->mode->entries, sizeof(*found));
+	TEST_ASSERT(found, "calloc");
+	for (;;) {
+		e = &ring[m->fetch % m->mode->entries];
+		/* The entry is complete when its flag is seen ... */
+		if (smp_load_acquire(&e->flags) != KVM_DIRTY_GFN_F_DIRTY)
+			break;
+		TEST_ASSERT(n < m->mode->entries, "more entries than the ring has");
+		found[n].slot = e->slot;
+		found[n++].offset = e->offset;
+		/* ... and may be used again when this one is */
+		smp_store_release(&e->flags, KVM_DIRTY_GFN_F_RESET);
+		m->fetch++;
+	}
+	TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(m->from->vm), n);
+
+	/* Only now: what is written from here on is in the ring again */
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < NR_MOVED; j++) {
+			if (found[i].slot == m->region[j]->region.slot)
+				copy_page(m, j, found[i].offset);
+		}
+		m->from_ring += found[i].slot == BUF_SLOT;
+	}
+	free(found);
+}
+
+/* One round; the last one with the guest stopped. */
+static void copy_round(struct migration *m, bool last)
+{
+	bool ring = m->mode->kind >= LOG_RING;
+	int i;
+
+	m->from_ring = 0;
+	m->from_bitmap = 0;
+	if (ring)
+		copy_ring(m);
+	for (i = 0; i < NR_MOVED && (!ring || (last && m->mode->kind == LOG_RING)); i++)
+		copy_bitmap(m, i);
+}
+
+static void move_regs(struct kvm_vcpu *to, struct kvm_vcpu *from)
+{
+	struct kvm_reg_list *list = vcpu_get_reg_list(from);
+	u64 i;
+
+	for (i = 0; i < list->n; i++) {
+		u8 val[2048 / 8] __aligned(16);
+		struct kvm_one_reg reg = { .id = list->reg[i], .addr = (u64)val };
+
+		/* Of its own on each side */
+		if (reg.id == KVM_ARM64_SYS_REG(SYS_CNTPCT_EL0) ||
+		    reg.id == KVM_REG_ARM_TIMER_CNT || reg.id == KVM_REG_ARM_PTIMER_CNT)
+			continue;
+		SPE_OK(__vcpu_ioctl(from, KVM_GET_ONE_REG, &reg));
+		TEST_ASSERT(!__vcpu_ioctl(to, KVM_SET_ONE_REG, &reg),
+			    "register 0x%llx cannot be restored: %s", reg.id, strerror(errno));
+	}
+	free(list);
+}
+
+/* Decodes the part of the buffer that the guest is in. Returns the records. */
+static u64 check_profile(struct pin_vm *v)
+{
+	u64 limit = vcpu_get_reg(v->vcpu, SPE_REG(PMBLIMITR_EL1)) & GENMASK_ULL(63, 12);
+	u64 ptr = vcpu_get_reg(v->vcpu, SPE_REG(PMBPTR_EL1)), n = 0;
+	u64 start = limit - v->ctl->size / v->ctl->parts;
+	struct spe_record rec;
+
+	while (start < ptr) {
+		int len = spe_next_record(v->buf + (start - BUF_BASE), ptr - start, &rec);
+
+		TEST_ASSERT(len > 0, "no record at 0x%lx, before 0x%lx", start, ptr);
+		TEST_ASSERT(rec.has_pc && rec.el == 1,
+			    "a record without a PC of EL1 at 0x%lx", start);
+		start += len;
+		n++;
+	}
+
+	return n;
+}
+
+/* A guest that was moved: its ucalls still point to the first VM's memory. */
+static void run_moved(struct pin_vm *v)
+{
+	struct ucall uc;
+
+	vcpu_run(v->vcpu);
+	TEST_ASSERT_EQ(get_ucall(v->vcpu, &uc), UCALL_NONE);
+	TEST_ASSERT_KVM_EXIT_REASON(v->vcpu, UCALL_EXIT_REASON);
+}
+
+/* The guest profiles while it is copied, and goes on in another VM. */
+static void test_migration(const void *arg)
+{
+	const struct log_mode *mode = arg;
+	struct sigaction sa = { .sa_handler = nothing };
+	struct pin_vm a = pin_vm_create_logged(spe_valid_size(0), mode->src, mode), b;
+	struct migration m = { .from = &a, .mode = mode };
+	u64 i, n, round, before, page = getpagesize(), ringed = 0, last;
+	u32 flags = KVM_MEM_LOG_DIRTY_PAGES;
+	struct guest_ctl *copied;
+	pthread_t thread;
+	void *said;
+
+	sigaction(SIGUSR1, &sa, NULL);
+
+	/* One buffer that stays enabled for long, then parts of it, in turn */
+	a.ctl->parts = 2;
+	a.ctl->toggles = 0;
+	a.ctl->iterations = 300000;
+	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, &a), "pthread_create");
+	while (READ_ONCE(a.ctl->rounds) < 2)
+		usleep(1000);
+
+	m.region[0] = memslot2region(a.vm, a.vm->memslots[MEM_REGION_DATA]);
+	m.region[1] = memslot2region(a.vm, BUF_SLOT);
+	for (i = 0; i < NR_MOVED; i++) {
+		m.pages[i] = m.region[i]->region.memory_size / page;
+		m.bitmap[i] = calloc(1, m.pages[i] / 8 + 8);
+		m.copy[i] = mmap(NULL, m.pages[i] * page, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		TEST_ASSERT(m.bitmap[i] && m.copy[i] != MAP_FAILED, "no memory");
+		/* First the log, then all pages */
+		vm_mem_region_set_flags(a.vm, m.region[i]->region.slot, flags);
+		memcpy(m.copy[i], m.region[i]->host_mem, m.pages[i] * page);
+	}
+
+	for (round = 0; round < 8; round++) {
+		u64 rounds = READ_ONCE(a.ctl->rounds);
+
+		/* Toggling fast, and staying enabled */
+		WRITE_ONCE(a.ctl->iterations, round % 2 ? 20000 : 300000);
+		for (i = 0; i < 10000 && READ_ONCE(a.ctl->rounds) < rounds + 2; i++) {
+			usleep(1000);
+			/* A ring that is full stops the guest */
+			if (mode->kind >= LOG_RING && i % 4 == 3) {
+				copy_round(&m, false);
+				ringed += m.from_ring;
+			}
+		}
+		TEST_ASSERT(READ_ONCE(a.ctl->rounds) >= rounds + 2, "the guest hangs");
+		copy_round(&m, false);
+		ringed += m.from_ring;
+	}
+
+	/* Stop in the middle of a profile */
+	WRITE_ONCE(a.ctl->iterations, 3000000);
+	usleep(20000);
+	WRITE_ONCE(a.vcpu->run->immediate_exit, 1);
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, &said);
+	TEST_ASSERT(!said, "the guest has ended");
+	a.vcpu->run->immediate_exit = 0;
+	copy_round(&m, true);
+	last = m.from_ring + m.from_bitmap;
+
+	/* The log is of the guest's writes, not of the host's */
+	copied = (void *)m.copy[0] + ((void *)a.ctl - m.region[0]->host_mem);
+	copied->iterations = a.ctl->iterations;
+	for (i = 0; i < NR_MOVED; i++) {
+		for (n = 0; n < m.pages[i]; n++)
+			TEST_ASSERT(!memcmp(m.copy[i] + n * page,
+					    m.region[i]->host_mem + n * page, page),
+				    "slot %u: page %lu was written without the log",
+				    m.region[i]->region.slot, n);
+	}
+	TEST_ASSERT_EQ(a.ctl->refused + a.ctl->too_large + a.ctl->lost + a.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(a.vcpu, spe_stage2_fault), 0);
+	TEST_ASSERT(vcpu_get_reg(a.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E,
+		    "the buffer is not enabled");
+	before = check_profile(&a);
+	if (mode->kind >= LOG_RING)
+		TEST_ASSERT(ringed, "no page of the buffer was in the ring");
+
+	/* Nobody wrote: nothing is dirty, whatever is pinned */
+	copy_round(&m, true);
+	TEST_ASSERT_EQ(m.from_ring + m.from_bitmap, 0);
+
+	b = pin_vm_create_logged(spe_valid_size(0), mode->src, mode);
+	move_regs(b.vcpu, a.vcpu);
+	memcpy(memslot2region(b.vm, b.vm->memslots[MEM_REGION_DATA])->host_mem, m.copy[0],
+	       m.pages[0] * page);
+	memcpy(b.buf, m.copy[1], m.pages[1] * page);
+	TEST_ASSERT_EQ(check_profile(&b), before);
+
+	/* The same profile goes on there */
+	i = b.ctl->rounds;
+	b.ctl->iterations = 20000;
+	n = b.ctl->bytes;
+	b.ctl->stop = 1;
+	run_moved(&b);
+	TEST_ASSERT_EQ(b.ctl->rounds, i + 1);
+	TEST_ASSERT(b.ctl->bytes > n + before * 16, "no new records");
+	b.ctl->stop = 0;
+	b.ctl->toggles = 20;
+	run_moved(&b);
+	TEST_ASSERT_EQ(b.ctl->refused + b.ctl->too_large + b.ctl->lost + b.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(b.vcpu, spe_stage2_fault), 0);
+
+	ksft_print_msg("%s: %lu pages of the buffer in the last round, %lu through the ring\n",
+		       mode->name, last, ringed);
+	pin_vm_free(&a);
+	pin_vm_free(&b);
+}
+
+/* A guest that does not profile any more has pins, but no dirty pages. */
+static void test_converge(const void *arg)
+{
+	const struct log_mode *mode = arg;
+	struct pin_vm v = pin_vm_create_logged(spe_valid_size(0), mode->src, mode);
+	struct migration m = { .from = &v, .mode = mode };
+	u64 i;
+
+	v.ctl->parts = 2;
+	v.ctl->toggles = 4;
+	run(&v);
+
+	m.region[0] = memslot2region(v.vm, v.vm->memslots[MEM_REGION_DATA]);
+	m.region[1] = memslot2region(v.vm, BUF_SLOT);
+	for (i = 0; i < NR_MOVED; i++) {
+		m.pages[i] = m.region[i]->region.memory_size / getpagesize();
+		m.bitmap[i] = calloc(1, m.pages[i] / 8 + 8);
+		m.copy[i] = malloc(m.pages[i] * getpagesize());
+		TEST_ASSERT(m.bitmap[i] && m.copy[i], "no memory");
+		vm_mem_region_set_flags(v.vm, m.region[i]->region.slot, KVM_MEM_LOG_DIRTY_PAGES);
+	}
+
+	run(&v);
+	TEST_ASSERT(pinned(&v), "nothing is pinned: what follows would say nothing");
+	copy_round(&m, true);
+	TEST_ASSERT(m.from_ring + m.from_bitmap, "a profile without dirty pages");
+
+	/* The guest runs on, and does not profile */
+	v.ctl->toggles = 1;
+	v.ctl->idle = 1;
+	for (i = 0; i < 4; i++) {
+		run(&v);
+		copy_round(&m, true);
+		TEST_ASSERT_EQ(m.from_ring + m.from_bitmap, 0);
+	}
+
+	pin_vm_free(&v);
+}
+
+/* --- The end --------------------------------------------------------------- */
+
+/* Starts a guest that profiles until it is told to stop. */
+static pthread_t run_in_thread(struct pin_vm *v)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	pthread_t thread;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	v->ctl->parts = 2;
+	v->ctl->toggles = 0;
+	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, v), "pthread_create");
+
+	return thread;
+}
+
+/* Takes the vCPU out of the guest, in the middle of a profile. */
+static void interrupt(struct pin_vm *v, pthread_t thread)
+{
+	while (READ_ONCE(v->ctl->rounds) < 3)
+		usleep(5000);
+	WRITE_ONCE(v->ctl->iterations, 100000000);
+	usleep(20000);
+	WRITE_ONCE(v->vcpu->run->immediate_exit, 1);
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	v->vcpu->run->immediate_exit = 0;
+}
+
+static void test_destroy(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+
+	interrupt(&v, run_in_thread(&v));
+	TEST_ASSERT(vcpu_get_reg(v.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E,
+		    "the buffer is not enabled");
+	TEST_ASSERT(spe_pins_outstanding() >= BUF_SIZE / getpagesize(), "nothing is pinned");
+	/* What was pinned is looked at when the case has ended */
+	pin_vm_free(&v);
+}
+
+/* A vCPU that is reset, as PSCI does, has no pins. */
+static void test_reset(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 locked = spe_locked_bytes();
+
+	interrupt(&v, run_in_thread(&v));
+	TEST_ASSERT(pinned(&v), "nothing is pinned");
+	SPE_OK(__vcpu_ioctl(v.vcpu, KVM_ARM_VCPU_INIT, &v.init));
+	TEST_ASSERT(pinned_falls_to(&v, 0, 1000), "%lu pages still pinned", pinned(&v));
+	TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E, 0);
+	TEST_ASSERT_EQ(spe_locked_bytes(), locked);
+	pin_vm_free(&v);
+}
+
+/* The VMM is killed, whatever it is about to do. */
+static void test_kill(const void *arg)
+{
+	s64 before = spe_pins_outstanding();
+	int i, ms, status;
+	pid_t pid;
+
+	for (i = 0; i < 12; i++) {
+		pid = fork();
+		TEST_ASSERT(pid >= 0, "fork");
+		if (!pid) {
+			struct pin_vm v = pin_vm_create();
+
+			v.ctl->iterations = 1000;
+			run_in_thread(&v);
+			for (;;)
+				pull_dontneed(&v, v.buf, SZ_1M);
+		}
+		/* From before the VM exists to well into the profile */
+		usleep(i * 30000 + random() % 30000);
+		kill(pid, SIGKILL);
+		TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
+		TEST_ASSERT(WIFSIGNALED(status), "status 0x%x", status);
+
+		for (ms = 0; ms < 5000 && spe_pins_outstanding() != before; ms += 10)
+			usleep(10000);
+		TEST_ASSERT_EQ(spe_pins_outstanding(), before);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int i;
@@ -697,12 +1564,23 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(toggles); i++)
 		spe_add_case(test_toggle, &toggles[i], false, "enable: %s", toggles[i].name);
 	spe_add_case(test_windows, NULL, false, "enable: more windows than fit");
+	spe_add_case(test_many, NULL, false, "enable: many times, under memory pressure");
 	spe_add_case(test_scattered, NULL, false, "enable: scattered pages");
 	spe_add_case(test_idle, NULL, false, "idle vCPU");
 	spe_add_case(test_rlimit, NULL, false, "RLIMIT_MEMLOCK");
 	spe_add_case(test_no_limit, NULL, false, "no maximum size");
 	for (i = 0; i < ARRAY_SIZE(pulls); i++)
 		spe_add_case(test_pull, &pulls[i], false, "pull: %s", pulls[i].name);
+	spe_add_case(test_destroy, NULL, false, "end: the buffer is enabled");
+	spe_add_case(test_reset, NULL, false, "end: vCPU reset");
+	spe_add_case(test_kill, NULL, false, "end: VMM killed");
+	spe_add_case(test_uffd_signal, NULL, false, "userfaultfd: a signal while it waits");
+	for (i = 0; i < ARRAY_SIZE(log_modes); i++)
+		spe_add_case(test_migration, &log_modes[i], false, "migration: %s",
+			     log_modes[i].name);
+	for (i = 0; i < ARRAY_SIZE(log_modes); i++)
+		spe_add_case(test_converge, &log_modes[i], false, "converge: %s",
+			     log_modes[i].name);
 
 	spe_run_cases();
 }

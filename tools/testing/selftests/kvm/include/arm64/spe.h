@@ -148,6 +148,7 @@ struct spe_options {
 	int vcpus;
 	int events;
 	int create;
+	int enables;
 	int timeout;
 };
 

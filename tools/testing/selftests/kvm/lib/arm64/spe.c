@@ -374,6 +374,7 @@ struct spe_options spe_opt = {
 	.vcpus = 2,
 	.events = 2000,
 	.create = 50,
+	.enables = 2000,
 	.timeout = 300,
 };
 
@@ -534,21 +535,23 @@ static void run_case(const struct spe_case *c)
 
 static void usage(const char *name)
 {
-	printf("usage: %s [-l] [-t NAME]... [-v VCPUS] [-n EVENTS] [-c VMS] [-T SECONDS]\n"
+	printf("usage: %s [-l] [-t NAME]... [-v VCPUS] [-n EVENTS] [-c VMS] [-e ENABLES] [-T SECONDS]\n"
 	       "  -l  list the cases\n"
 	       "  -t  run the cases whose name contains NAME\n"
 	       "  -v  vCPUs of the cases with several, up to %d (default %d)\n"
 	       "  -n  events of the case with many (default %d)\n"
 	       "  -c  VMs to create (default %d)\n"
+	       "  -e  enables of the case with many (default %d)\n"
 	       "  -T  seconds that a case may take (default %d)\n",
-	       name, SPE_MAX_VCPUS, spe_opt.vcpus, spe_opt.events, spe_opt.create, spe_opt.timeout);
+	       name, SPE_MAX_VCPUS, spe_opt.vcpus, spe_opt.events, spe_opt.create, spe_opt.enables,
+	       spe_opt.timeout);
 }
 
 void spe_parse_options(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "lt:v:n:c:T:h")) != -1) {
+	while ((opt = getopt(argc, argv, "lt:v:n:c:e:T:h")) != -1) {
 		switch (opt) {
 		case 'l':
 			list_only = true;
@@ -566,6 +569,9 @@ void spe_parse_options(int argc, char **argv)
 			break;
 		case 'c':
 			spe_opt.create = atoi_positive("Number of VMs", optarg);
+			break;
+		case 'e':
+			spe_opt.enables = atoi_positive("Number of enables", optarg);
 			break;
 		case 'T':
 			spe_opt.timeout = atoi_positive("Seconds", optarg);
