@@ -185,20 +185,9 @@ static void perf_vm_free(struct perf_vm *v)
 
 static void run(struct perf_vm *v, enum op op, u64 repeats)
 {
-	struct ucall uc;
-
 	v->ctl->op = op;
 	v->ctl->repeats = repeats;
-	vcpu_run(v->vcpu);
-	switch (get_ucall(v->vcpu, &uc)) {
-	case UCALL_SYNC:
-		return;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("ucall %lu", uc.cmd);
-	}
+	TEST_ASSERT(spe_run_vcpu(v->vcpu), "the guest has ended");
 }
 
 static int cmp_u64(const void *a, const void *b)

@@ -263,18 +263,7 @@ static void pin_vm_free(struct pin_vm *v)
 /* The guest does ctl->toggles rounds. */
 static void run(struct pin_vm *v)
 {
-	struct ucall uc;
-
-	vcpu_run(v->vcpu);
-	switch (get_ucall(v->vcpu, &uc)) {
-	case UCALL_SYNC:
-		return;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("ucall %lu, exit reason %u", uc.cmd, v->vcpu->run->exit_reason);
-	}
+	TEST_ASSERT(spe_run_vcpu(v->vcpu), "the guest has ended");
 }
 
 /* The vCPU runs until the guest says something, or the host wants it to stop. */

@@ -422,31 +422,6 @@ static void spe_vm_free(struct spe_vm *v)
 	kvm_vm_free(v->vm);
 }
 
-/* Runs a vCPU until its next sync (returns true) or its end (false). */
-static bool run_vcpu(struct kvm_vcpu *vcpu)
-{
-	struct ucall uc;
-
-	for (;;) {
-		vcpu_run(vcpu);
-		switch (get_ucall(vcpu, &uc)) {
-		case UCALL_SYNC:
-			return true;
-		case UCALL_DONE:
-			return false;
-		case UCALL_PRINTF:
-			REPORT_GUEST_PRINTF(uc);
-			break;
-		case UCALL_ABORT:
-			REPORT_GUEST_ASSERT(uc);
-			break;
-		default:
-			TEST_FAIL("Unknown ucall %lu, exit reason %u", uc.cmd,
-				  vcpu->run->exit_reason);
-		}
-	}
-}
-
 /* Runs a vCPU until its empty ucall */
 static void run_to_exit(struct kvm_vcpu *vcpu)
 {
@@ -708,7 +683,7 @@ static void test_profile(const void *arg)
 	struct spe_vm v = spe_vm_create(1, guest_profile_code);
 
 	setup_profile(&v, arg, 0);
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	check_profile(&v, arg, 0);
 	spe_vm_free(&v);
 }
@@ -726,7 +701,7 @@ static void test_profile_spus(const void *arg)
 						   spe_valid_size(i), SPE_FEATURE);
 
 		setup_profile(&v, arg, 0);
-		TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+		TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 		check_profile(&v, arg, 0);
 		spe_vm_free(&v);
 	}
@@ -742,7 +717,7 @@ static void *vcpu_thread_fn(void *arg)
 {
 	struct vcpu_thread *t = arg;
 
-	while (run_vcpu(t->vcpu))
+	while (spe_run_vcpu(t->vcpu))
 		;
 	WRITE_ONCE(t->done, true);
 	return NULL;
@@ -840,7 +815,7 @@ static void test_fail_entry(const void *arg)
 	/* On one that has it, the same vCPU runs */
 	TEST_ASSERT(!sched_setaffinity(0, sizeof(spe_spus[0].cpus), &spe_spus[0].cpus),
 		    "sched_setaffinity");
-	TEST_ASSERT(!run_vcpu(vcpu), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(vcpu), "unexpected sync");
 	check_profile(&v, arg, 0);
 	spe_vm_free(&v);
 }
@@ -875,7 +850,7 @@ static void test_guest_ids(const void *arg)
 	u64 size_mask = PMBIDR_EL1_MaxBuffSize;
 	int i;
 
-	while (run_vcpu(v.vcpu[0]))
+	while (spe_run_vcpu(v.vcpu[0]))
 		;
 	TEST_ASSERT_EQ(c->val[0], vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64DFR0_EL1)));
 	for (i = 0; i < 2; i++) {
@@ -954,7 +929,7 @@ static void test_guest_undef(const void *arg)
 	int i;
 
 	vm_install_sync_handler(v.vm, VECTOR_SYNC_CURRENT, ESR_ELx_EC_UNKNOWN, guest_undef_handler);
-	while (run_vcpu(v.vcpu[0]))
+	while (spe_run_vcpu(v.vcpu[0]))
 		;
 	for (i = 0; i < ARRAY_SIZE(undef_names); i++) {
 		bool read = true, write = true;
@@ -1025,7 +1000,7 @@ static void test_guest_regs(const void *arg)
 	for (round = 0; round < 2; round++) {
 		for (p = 0; p < ARRAY_SIZE(patterns); p++) {
 			c->arg = patterns[p];
-			TEST_ASSERT(run_vcpu(v.vcpu[0]), "the guest ended");
+			TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "the guest ended");
 			for (i = 0; i < ARRAY_SIZE(spe_regs); i++) {
 				const struct spe_reg_desc *r = &spe_regs[i];
 				u64 written = patterns[p];
@@ -1117,7 +1092,7 @@ static void test_fill(const void *arg)
 	/* A record has 24 bytes at least */
 	c->iterations = size / 24 * c->interval / WORK_INSNS;
 	strcpy(c->program, "ES");
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 
 	TEST_ASSERT_EQ(c->events, irq);
 	TEST_ASSERT_EQ(c->spurious, 0);
@@ -1208,7 +1183,7 @@ static void test_rearm(const void *arg)
 	strcpy(c->program, row->program);
 
 	/* The handler stops before it re-arms */
-	while (run_vcpu(v.vcpu[0])) {
+	while (spe_run_vcpu(v.vcpu[0])) {
 		start = c->ptr + (!row->same && events & 1 ? size : 0);
 		TEST_ASSERT_EQ(c->start, start);
 		TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
@@ -1395,7 +1370,7 @@ static void test_many_events(const void *arg)
 	c->interval = odd_interval(&v);
 	c->iterations = 64 * c->interval / WORK_INSNS;
 	strcpy(c->program, "PS");
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	TEST_ASSERT(c->events >= spe_opt.events, "%lu events", c->events);
 	TEST_ASSERT(c->spurious <= c->events / 100, "%lu of %lu interrupts were spurious",
 		    c->spurious, c->events);
@@ -1418,7 +1393,7 @@ static void test_host_session(const void *arg)
 	setup_profile(&v, &row, 0);
 	s = host_session_open(cpu, 1024);
 	host_session_enable(&s, true);
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	host_work(200000);
 	host_session_enable(&s, false);
 	n = host_session_check(&s);
@@ -1445,7 +1420,7 @@ static void test_host_session_events(const void *arg)
 	strcpy(c->program, "PS");
 	s = host_session_open(cpu, 1024);
 	host_session_enable(&s, true);
-	while (run_vcpu(v.vcpu[0])) {
+	while (spe_run_vcpu(v.vcpu[0])) {
 		struct expect e;
 
 		TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
@@ -1523,7 +1498,7 @@ static void test_host_between(const void *arg)
 	u64 n = 0;
 
 	s = host_session_open(cpu, 4096);
-	while (run_vcpu(v.vcpu[0])) {
+	while (spe_run_vcpu(v.vcpu[0])) {
 		host_session_enable(&s, true);
 		host_work(100000);
 		n += host_session_check(&s);
@@ -1554,9 +1529,9 @@ static void test_two_vms(const void *arg)
 	c->sync_events = true;
 	strcpy(c->program, "PS");
 	while (more) {
-		more = run_vcpu(v[0].vcpu[0]);
+		more = spe_run_vcpu(v[0].vcpu[0]);
 		if (more_hold)
-			more_hold = run_vcpu(v[1].vcpu[0]);
+			more_hold = spe_run_vcpu(v[1].vcpu[0]);
 		if (more) {
 			struct expect e;
 
@@ -1716,7 +1691,7 @@ static void test_quiet(const void *arg)
 	u64 n;
 
 	c->interval = odd_interval(&v);
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	check_quiet(c);
 	e = expect_profile(&v, 0);
 	e.any_pc = true;
@@ -1775,7 +1750,7 @@ static void test_discard(const void *arg)
 		c->limit = pointers[i][1];
 		c->interval = odd_interval(&v);
 		pinned = spe_pins_outstanding();
-		TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+		TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "no sync");
 		TEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL), "PMBSR_EL1 0x%lx", c->pmbsr);
 		TEST_ASSERT_EQ(c->pmbptr, c->ptr);
 		TEST_ASSERT_EQ(c->pmblimitr, c->limit | PMBLIMITR_EL1_E |
@@ -1785,7 +1760,7 @@ static void test_discard(const void *arg)
 
 		c->ptr = BUF_BASE(0);
 		c->limit = BUF_BASE(0) + SZ_256K;
-		TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+		TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 		check_quiet(c);
 		struct expect e = expect_profile(&v, 0);
 
@@ -1831,7 +1806,7 @@ static void test_soft_s(const void *arg)
 	struct spe_vm v = spe_vm_create(1, guest_soft_s_code);
 
 	strcpy(host_ctl(&v, 0)->program, "S");
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	TEST_ASSERT_EQ(host_ctl(&v, 0)->spurious, 0);
 	spe_vm_free(&v);
 }
@@ -2139,7 +2114,7 @@ static void test_bad(const void *arg)
 	n = (row->row >= 4 ? stop - c->ptr : 0) / 24 + 100;
 	c->iterations = n * c->interval / WORK_INSNS;
 	e = expect_profile(&v, 0);
-	TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+	TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "no sync");
 
 	TEST_ASSERT(c->val[0] == c->pmbsr_held,
 		    "PMBSR_EL1 0x%lx, not 0x%lx, while PMSCR_EL1 is 0", c->val[0], c->pmbsr_held);
@@ -2186,7 +2161,7 @@ static void test_bad(const void *arg)
 	c->ptr = base + SZ_2M + SZ_1M;
 	c->limit = c->ptr + SZ_256K;
 	c->iterations = 0;
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	check_quiet(c);
 	e = expect_profile(&v, 0);
 	n = check_records(&v, 0, c->ptr, c->pmbptr, &e);
@@ -2353,7 +2328,7 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 			vcpu_set_reg(v.vcpu[0], id, pmbsr);
 	}
 
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	cut = records_end(&v, c->ptr, stop) != stop;
 	TEST_ASSERT(may_cut || !cut, "half a record");
 	/* What the VMM has written back is not KVM's to mend any more */
@@ -2451,7 +2426,7 @@ static void test_max(const void *arg)
 	v = spe_vm_create_on(0, 1, guest_max_code, size, SPE_FEATURE);
 	host_ctl(&v, 0)->arg = size;
 	host_ctl(&v, 0)->interval = odd_interval(&v);
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	spe_vm_free(&v);
 }
 
@@ -2500,7 +2475,7 @@ static void test_clear_first(const void *arg)
 	c->limit = c->ptr + SZ_4K;
 	c->interval = odd_interval(&v);
 	c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	c->cnt[0] = 0;
 	c->cnt[1] = ~0ULL;
 	e = expect_profile(&v, 0);
@@ -2634,11 +2609,11 @@ static void test_restore_pending(const void *arg)
 	struct spe_vm v = spe_vm_create(1, guest_pending_code);
 
 	strcpy(host_ctl(&v, 0)->program, "ES");
-	TEST_ASSERT(run_vcpu(v.vcpu[0]), "no sync");
+	TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "no sync");
 	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBPTR_EL1), BUF_BASE(0) + SZ_4K);
 	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBLIMITR_EL1), (BUF_BASE(0) + SZ_4K) | PMBLIMITR_EL1_E);
 	vcpu_set_reg(v.vcpu[0], SPE_REG(PMBSR_EL1), SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
-	TEST_ASSERT(!run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	spe_vm_free(&v);
 }
 

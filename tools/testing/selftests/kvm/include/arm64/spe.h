@@ -164,6 +164,8 @@ void __printf(4, 5) spe_add_case(spe_case_fn fn, const void *arg, bool always,
 void __noreturn __printf(1, 2) spe_skip(const char *fmt, ...);
 void __noreturn spe_run_cases(void);
 
+bool spe_run_vcpu(struct kvm_vcpu *vcpu);
+
 u64 spe_proc_value(const char *file, const char *key);
 u64 spe_locked_bytes(void);
 s64 spe_pins_outstanding(void);

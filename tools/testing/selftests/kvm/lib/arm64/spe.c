@@ -479,6 +479,31 @@ void spe_add_case(spe_case_fn fn, const void *arg, bool always, const char *fmt,
 	nr_cases++;
 }
 
+/* Runs a vCPU until its next sync (returns true) or its end (false). */
+bool spe_run_vcpu(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	for (;;) {
+		vcpu_run(vcpu);
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_SYNC:
+			return true;
+		case UCALL_DONE:
+			return false;
+		case UCALL_PRINTF:
+			REPORT_GUEST_PRINTF(uc);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unknown ucall %lu, exit reason %u", uc.cmd,
+				  vcpu->run->exit_reason);
+		}
+	}
+}
+
 /* Pages pinned and not released, in the whole system */
 s64 spe_pins_outstanding(void)
 {
