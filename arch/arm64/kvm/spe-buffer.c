@@ -20,7 +20,7 @@
  * that were walked and whose pages are all in the set. Enabling a buffer inside
  * a valid window costs the check of a few descriptors. Anything else is walked,
  * compared with the set, and completed; windows that were not enabled for the
- * longest time make room.
+ * longest time make room. A page that no window uses any more goes with them.
  *
  * Lock order:
  *
@@ -77,10 +77,11 @@
 /* Invalidations elsewhere in the VM that are waited for under SRCU */
 #define SPE_RETRIES		16
 
+/* Each a bit of spe_range.windows */
 #define SPE_NR_WINDOWS		16
 
-/* Pages that several windows use, or none */
-#define SPE_SHARED		SPE_NR_WINDOWS
+/* Runs of pages that a buffer and its tables may consist of */
+#define SPE_MAX_NEED		(1U << 20)
 
 /* A vCPU that has not profiled for this time, or twice as long, unpins */
 #define SPE_IDLE		(5 * HZ)
@@ -88,6 +89,7 @@
 /* Stage 1 lookup levels are -1 to 3; the buffer itself is 'level' 4 */
 #define SPE_LEVEL_BUFFER	4
 #define SPE_LEVELS		5
+#define SPE_LEVEL_NONE		S8_MIN
 
 /* Pinned, but no longer what the guest's page is: to be unpinned */
 #define SPE_RANGE_STALE		BIT(0)
@@ -103,10 +105,12 @@ struct spe_range {
 	u64	gfn;
 	u64	pfn;
 	u32	nr;
-	u8	owner;		/* index of the window, or SPE_SHARED */
+	u16	windows;	/* that use it */
 	u8	flags;
 	u8	map_shift;	/* of the stage 2 leaf */
 };
+
+static_assert(sizeof(struct spe_range) <= 32);
 
 /* What decides how the guest's stage 1 translates, but for the tables. */
 struct spe_regime {
@@ -221,9 +225,9 @@ struct spe_attempt {
 	enum spe_stop		why;
 	s8			table_level;
 
-	u8			owner;
 	u8			map_shift;
 	bool			verify;
+	bool			flush;		/* TLBs may hold what was there */
 };
 
 /**
@@ -324,7 +328,7 @@ static void spe_split(struct kvm_spe_pins *pins, unsigned int i, u64 gfn)
 static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
 {
 	return a->gfn + a->nr == b->gfn && a->pfn + a->nr == b->pfn &&
-	       a->owner == b->owner && a->flags == b->flags &&
+	       a->windows == b->windows && a->flags == b->flags &&
 	       a->map_shift == b->map_shift &&
 	       (u64)a->nr + b->nr <= U32_MAX;
 }
@@ -366,7 +370,8 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 		want += want / 2;
 		spin_unlock(&pins->lock);
 
-		new = kvmalloc_array(want, sizeof(*new), GFP_KERNEL_ACCOUNT);
+		new = kvmalloc_array(want, sizeof(*new),
+				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!new)
 			return -ENOMEM;
 
@@ -407,37 +412,30 @@ static unsigned long spe_unpin(const struct spe_range *r)
 	return r->nr;
 }
 
-typedef bool (*spe_match_fn)(const struct spe_range *r, u8 owner);
+typedef bool (*spe_match_fn)(const struct spe_range *r);
 
-static bool spe_match_stale(const struct spe_range *r, u8 owner)
+static bool spe_match_stale(const struct spe_range *r)
 {
 	return r->flags & SPE_RANGE_STALE;
 }
 
-static bool spe_match_unneeded(const struct spe_range *r, u8 owner)
+static bool spe_match_unused(const struct spe_range *r)
 {
-	return r->owner == owner && !(r->flags & SPE_RANGE_NEEDED);
+	return !r->windows && !(r->flags & SPE_RANGE_NEEDED);
 }
 
-static bool spe_match_owner(const struct spe_range *r, u8 owner)
-{
-	return r->owner == owner;
-}
-
-static bool spe_match_all_unneeded(const struct spe_range *r, u8 owner)
-{
-	return !(r->flags & SPE_RANGE_NEEDED);
-}
-
-static bool spe_match_all(const struct spe_range *r, u8 owner)
+static bool spe_match_all(const struct spe_range *r)
 {
 	return true;
 }
 
-/* Unpin every range that matches. */
-static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match, u8 owner)
+/*
+ * Unpin every range that matches. Pages count until they are unpinned: who finds
+ * that there are too many waits here for those that are on their way.
+ */
+static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 {
-	unsigned long unpinned = 0;
+	unsigned long unpinned = 0, pages;
 	unsigned int from, to, nr;
 
 	might_sleep();
@@ -450,8 +448,7 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match, u8 owner)
 		for (from = to = 0; from < pins->nr_ranges; from++) {
 			struct spe_range *r = &pins->ranges[from];
 
-			if (nr < SPE_REAP && match(r, owner)) {
-				spe_set_nr_pages(pins, pins->nr_pages - r->nr);
+			if (nr < SPE_REAP && match(r)) {
 				pins->reap[nr++] = *r;
 				continue;
 			}
@@ -465,8 +462,14 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match, u8 owner)
 			pins->max_map_shift = PAGE_SHIFT;
 		spin_unlock(&pins->lock);
 
+		pages = 0;
 		for (unsigned int i = 0; i < nr; i++)
-			unpinned += spe_unpin(&pins->reap[i]);
+			pages += spe_unpin(&pins->reap[i]);
+
+		spin_lock(&pins->lock);
+		spe_set_nr_pages(pins, pins->nr_pages - pages);
+		spin_unlock(&pins->lock);
+		unpinned += pages;
 	} while (nr == SPE_REAP);
 	mutex_unlock(&pins->reap_mutex);
 
@@ -506,6 +509,17 @@ static bool spe_in_use(struct kvm_spe_pins *pins)
 	return pins->busy || (ran && READ_ONCE(vcpu->arch.spe.ready));
 }
 
+/* Let the vCPU look at its buffer, and wait until it has left the guest. */
+static void spe_kick(struct kvm_vcpu *vcpu)
+{
+	DECLARE_BITMAP(kick, KVM_MAX_VCPUS);
+
+	bitmap_zero(kick, KVM_MAX_VCPUS);
+	__set_bit(vcpu->vcpu_idx, kick);
+	kvm_make_vcpus_request_mask(vcpu->kvm, KVM_REQ_SPE | KVM_REQUEST_WAIT |
+				    KVM_REQUEST_NO_WAKEUP, kick);
+}
+
 /* Delayed work: it touches no mm, so that it can outlive the VMM's. */
 static void spe_work(struct work_struct *work)
 {
@@ -513,7 +527,7 @@ static void spe_work(struct work_struct *work)
 						 struct kvm_spe_pins, work);
 	bool idle, again;
 
-	spe_reap(pins, spe_match_stale, 0);
+	spe_reap(pins, spe_match_stale);
 
 	spin_lock(&pins->lock);
 	if (spe_in_use(pins))
@@ -528,9 +542,12 @@ static void spe_work(struct work_struct *work)
 	spin_unlock(&pins->lock);
 
 	if (idle) {
-		/* A buffer that is enabled is pinned again when the vCPU runs */
-		kvm_make_request(KVM_REQ_SPE, pins->vcpu);
-		spe_reap(pins, spe_match_stale, 0);
+		/*
+		 * A buffer that is enabled is pinned again before the vCPU
+		 * enters the guest. It may just have done so.
+		 */
+		spe_kick(pins->vcpu);
+		spe_reap(pins, spe_match_stale);
 	}
 
 	spin_lock(&pins->lock);
@@ -595,7 +612,7 @@ static bool spe_mark(struct kvm_spe_pins *pins, u64 start, u64 end, u8 flag)
 		r->flags |= flag;
 
 		for (int w = 0; w < SPE_NR_WINDOWS; w++) {
-			if (r->owner == w || r->owner == SPE_SHARED)
+			if (r->windows & BIT(w))
 				pins->windows[w].valid = false;
 		}
 	}
@@ -740,10 +757,12 @@ static int spe_need_add(struct spe_attempt *a, u64 va, u64 ipa, u64 len, s8 leve
 		size_t want = max(64U, 2 * a->need_capacity);
 
 		/* Each entry is one page or more: there is no need for more */
-		if (a->nr_need > 16 * (a->vcpu->kvm->nr_memslot_pages + 64))
+		if (want > SPE_MAX_NEED ||
+		    a->nr_need > 16 * (a->vcpu->kvm->nr_memslot_pages + 64))
 			return -ENOSPC;
 
-		n = kvrealloc(a->need, want * sizeof(*n), GFP_KERNEL_ACCOUNT);
+		n = kvrealloc(a->need, want * sizeof(*n),
+			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!n)
 			return -ENOMEM;
 		a->need = n;
@@ -877,10 +896,22 @@ static int spe_end_walk(struct spe_attempt *a, const struct s1_walk_info *wi,
 {
 	int ret = spe_end_run(a);
 
+	/*
+	 * Without a table that was read there is none, and wi->sl is whatever
+	 * the guest made of TCR_EL1.TxSZ.
+	 */
+	if (level == SPE_LEVEL_NONE)
+		return ret;
+
 	for (int l = wi->sl; l <= level && !ret; l++)
 		ret = spe_add_table(a, va, a->desc_ipa[l + 1], l);
 
 	return ret;
+}
+
+static bool spe_ring_has_room(struct kvm_vcpu *vcpu)
+{
+	return !kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu);
 }
 
 /*
@@ -892,8 +923,8 @@ static int spe_end_walk(struct spe_attempt *a, const struct s1_walk_info *wi,
  * TCR_EL1.HA says so.
  *
  * Context: SRCU held, vCPU loaded, may fault.
- * Return: 0, -EAGAIN if the guest changed a table meanwhile, -EINTR, or the
- * error of spe_add_*().
+ * Return: 0, -EAGAIN if the guest changed a table meanwhile, -EINTR, -EBUSY if
+ * the dirty ring is full, or the error of spe_add_*().
  */
 static int spe_walk(struct spe_attempt *a)
 {
@@ -919,6 +950,11 @@ static int spe_walk(struct spe_attempt *a)
 			return -EINTR;
 		cond_resched();
 
+		/* The walk may set Access flags, in tables that are logged */
+		if (!spe_ring_has_room(vcpu))
+			return -EBUSY;
+
+		a->last_level = SPE_LEVEL_NONE;
 		ret = __kvm_translate_va(vcpu, &wi, &wr, va);
 		if (ret == -EAGAIN)
 			return ret;
@@ -1038,11 +1074,6 @@ static int spe_walk(struct spe_attempt *a)
  * the backup bitmap first, and the pages that the SPU has written to move from
  * there to the ring as long as it has room. Tables are few and go to the ring.
  */
-static bool spe_ring_has_room(struct kvm_vcpu *vcpu)
-{
-	return !kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu);
-}
-
 /* Write to the dirty log what can be written to from now on. */
 static void spe_mark_dirty(struct kvm_vcpu *vcpu,
 			   struct kvm_memory_slot *memslot, gfn_t gfn,
@@ -1077,7 +1108,7 @@ static void spe_push_page(struct kvm_vcpu *vcpu, gfn_t gfn)
 		return;
 
 	mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
-	/* Who finds it in the bitmap no more finds it in the ring */
+	/* Seen by whoever no longer finds it in the bitmap: it is in the ring */
 	smp_mb__before_atomic();
 	clear_bit_le(rel, memslot->dirty_bitmap);
 }
@@ -1208,7 +1239,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			}
 
 			size = kvm_stage2_map_pinned(a->vcpu, memslot, gfn + done,
-						     pfn + done, &n);
+						     pfn + done, &n, &a->flush);
 			if (size < 0) {
 				ret = size;
 				break;
@@ -1241,18 +1272,24 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	return done ?: ret;
 }
 
-/* MTE: the tags of a page are the guest's only if the VMM lets it have tags. */
-static bool spe_mte_allowed(struct kvm *kvm, unsigned long hva)
+/*
+ * MTE: the tags of a page are the guest's only if the VMM lets it have tags. Of
+ * @nr pages from @hva on, how many: those of one VMA.
+ */
+static unsigned int spe_mte_allowed(struct kvm *kvm, unsigned long hva,
+				    unsigned int nr)
 {
 	struct vm_area_struct *vma;
 
 	if (!kvm_has_mte(kvm))
-		return true;
+		return nr;
 
 	guard(mmap_read_lock)(current->mm);
 	vma = vma_lookup(current->mm, hva);
+	if (!vma || !(vma->vm_flags & VM_MTE_ALLOWED))
+		return 0;
 
-	return vma && (vma->vm_flags & VM_MTE_ALLOWED);
+	return min_t(unsigned long, nr, (vma->vm_end - hva) >> PAGE_SHIFT);
 }
 
 /*
@@ -1278,6 +1315,10 @@ static int spe_gup(struct spe_attempt *a, unsigned long hva, unsigned int nr)
 	if (signal_pending(current))
 		return -EINTR;
 
+	/* Memory that cannot be pinned. Here, -EBUSY is said of the dirty ring */
+	if (ret == -EBUSY)
+		return -EFAULT;
+
 	return ret ?: -EAGAIN;
 }
 
@@ -1292,7 +1333,6 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			 gfn_t gfn, unsigned int nr)
 {
 	struct spe_range r = {
-		.owner	= a->owner,
 		.flags	= SPE_RANGE_NEEDED,
 	};
 	struct kvm_spe_pins *pins = a->pins;
@@ -1332,7 +1372,8 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		return ret;
 	}
 
-	if (!spe_mte_allowed(kvm, hva))
+	nr = spe_mte_allowed(kvm, hva, nr);
+	if (!nr)
 		return -EFAULT;
 
 	got = spe_gup(a, hva, nr);
@@ -1425,6 +1466,10 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		if (spe_need_va(need, gfn) >= a->stop + (need->level != SPE_LEVEL_BUFFER))
 			return 0;
 
+		if (signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
 		spin_lock(&pins->lock);
 		i = spe_find(pins, gfn);
 		if (i < pins->nr_ranges) {
@@ -1442,10 +1487,6 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			continue;
 		}
 
-		if (signal_pending(current))
-			return -EINTR;
-		cond_resched();
-
 		memslot = gfn_to_memslot(a->vcpu->kvm, gfn);
 		if (memslot && (memslot->flags & KVM_MEMSLOT_INVALID))
 			return -EAGAIN;
@@ -1461,9 +1502,13 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		else
 			ret = spe_pin_pages(a, memslot, gfn, next - gfn);
 
-		/* Somebody else's pages, most often: don't begin from anew */
-		if (ret == -EAGAIN && retries++ < SPE_RETRIES &&
-		    !READ_ONCE(pins->hit))
+		/*
+		 * Somebody else's pages, most often: don't begin anew. -ENOMEM
+		 * is also what GUP says when it could not migrate a page to
+		 * where it may be pinned, because of a passing reference.
+		 */
+		if ((ret == -EAGAIN || ret == -ENOMEM) &&
+		    retries++ < SPE_RETRIES && !READ_ONCE(pins->hit))
 			continue;
 
 		if (ret == -EAGAIN || ret == -EINTR || ret == -EBUSY ||
@@ -1562,52 +1607,93 @@ static void spe_sort_need(struct spe_attempt *a)
 			       spe_cmp_need, NULL);
 }
 
+/* The pages that are needed; runs may overlap, and a page counts once. */
+static unsigned long spe_count_needed(const struct spe_attempt *a)
+{
+	unsigned long pages = 0;
+	u64 done = 0;
+
+	for (unsigned int n = 0; n < a->nr_need; n++) {
+		u64 end = a->need[n].gfn + a->need[n].nr;
+
+		if (end <= done)
+			continue;
+		pages += end - max(a->need[n].gfn, done);
+		done = end;
+	}
+
+	return pages;
+}
+
 /*
  * Mark what the set has of the pages that are needed, so that it stays, and
  * count the pages that it does not have. Ranges are cut at the borders of the
- * needed runs.
+ * needed runs, both of which are sorted: one pass over a copy of the array,
+ * since the lock is held and notifiers wait for it.
  */
 static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 {
 	struct kvm_spe_pins *pins = a->pins;
-	u64 done = 0;
-	int ret;
+	struct spe_range *old, *new;
+	unsigned int n = 0, to = 0;
+	unsigned long have = 0;
+	size_t want;
 
-	*missing = 0;
+	spin_lock(&pins->lock);
+	for (;;) {
+		/* Notifiers split ranges while the lock is not held */
+		want = (size_t)pins->nr_ranges + 2 * a->nr_need + 2 * SPE_SPLITS;
+		spin_unlock(&pins->lock);
 
-	ret = spe_lock_reserve(pins, 2 * a->nr_need);
-	if (ret)
-		return ret;
+		new = kvmalloc_array(want, sizeof(*new),
+				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (!new)
+			return -ENOMEM;
+
+		spin_lock(&pins->lock);
+		if (want >= (size_t)pins->nr_ranges + 2 * a->nr_need + SPE_SPLITS)
+			break;
+
+		spin_unlock(&pins->lock);
+		kvfree(new);
+		spin_lock(&pins->lock);
+	}
 
 	pins->hit = false;
-	for (unsigned int n = 0; n < a->nr_need; n++) {
-		/* Runs may overlap: a page counts once */
-		u64 gfn = max(a->need[n].gfn, done);
-		u64 end = a->need[n].gfn + a->need[n].nr;
-		unsigned int i;
+	for (unsigned int i = 0; i < pins->nr_ranges; i++) {
+		struct spe_range r = pins->ranges[i];
 
-		if (gfn >= end)
-			continue;
+		while (r.nr) {
+			struct spe_range *piece = &new[to++];
+			const struct spe_need *need = &a->need[n];
 
-		*missing += end - gfn;
+			/* Runs that end before the range do so before the next */
+			while (n < a->nr_need && need->gfn + need->nr <= r.gfn)
+				need = &a->need[++n];
 
-		for (i = spe_find(pins, gfn);
-		     i < pins->nr_ranges && pins->ranges[i].gfn < end; i++) {
-			struct spe_range *r = &pins->ranges[i];
-
-			if (r->gfn < gfn) {
-				spe_split(pins, i, gfn);
-				continue;
+			*piece = r;
+			if (n < a->nr_need && need->gfn <= r.gfn) {
+				piece->nr = min_t(u64, r.nr, need->gfn + need->nr - r.gfn);
+				piece->flags |= SPE_RANGE_NEEDED;
+				have += piece->nr;
+			} else if (n < a->nr_need) {
+				piece->nr = min_t(u64, r.nr, need->gfn - r.gfn);
 			}
-			if (r->gfn + r->nr > end)
-				spe_split(pins, i, end);
-			r->flags |= SPE_RANGE_NEEDED;
-			*missing -= r->nr;
-		}
 
-		done = end;
+			r.gfn += piece->nr;
+			r.pfn += piece->nr;
+			r.nr -= piece->nr;
+		}
 	}
+
+	old = pins->ranges;
+	pins->ranges = new;
+	pins->nr_ranges = to;
+	pins->capacity = want;
 	spin_unlock(&pins->lock);
+
+	kvfree(old);
+	*missing = spe_count_needed(a) - have;
 
 	return 0;
 }
@@ -1646,9 +1732,11 @@ static void spe_evict(struct kvm_spe_pins *pins, int window)
 {
 	spin_lock(&pins->lock);
 	spe_drop_window(&pins->windows[window]);
+	for (unsigned int i = 0; i < pins->nr_ranges; i++)
+		pins->ranges[i].windows &= ~BIT(window);
 	spin_unlock(&pins->lock);
 
-	spe_reap(pins, spe_match_unneeded, window);
+	spe_reap(pins, spe_match_unused);
 }
 
 /* Make room for @missing pages. */
@@ -1656,20 +1744,20 @@ static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
 {
 	int oldest;
 
-	while (!spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing)) {
-		oldest = spe_oldest_window(pins);
-		if (oldest < 0)
-			break;
-		spe_evict(pins, oldest);
-	}
-
 	if (spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing))
 		return true;
 
-	/* Pages that were shared by windows which are gone */
-	spe_reap(pins, spe_match_all_unneeded, 0);
+	/* What an attempt left behind that did not end; what is being unpinned */
+	spe_reap(pins, spe_match_unused);
 
-	return spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing);
+	while (!spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing)) {
+		oldest = spe_oldest_window(pins);
+		if (oldest < 0)
+			return false;
+		spe_evict(pins, oldest);
+	}
+
+	return true;
 }
 
 /* A free slot for a window */
@@ -1712,9 +1800,10 @@ static void spe_settle(struct kvm_spe_pins *pins)
 static bool spe_commit(struct spe_attempt *a, const struct spe_regime *regime)
 {
 	struct kvm_spe_pins *pins = a->pins;
-	struct spe_window *w, *new = &pins->windows[a->owner];
+	u8 index = spe_new_window(pins);
+	struct spe_window *w, *new = &pins->windows[index];
 	u64 max_size = a->vcpu->kvm->arch.spe.max_buffer_size ?: U64_MAX;
-	unsigned long absorbed = 0;
+	u16 absorbed = 0;
 
 	guard(spinlock)(&pins->lock);
 
@@ -1760,12 +1849,9 @@ static bool spe_commit(struct spe_attempt *a, const struct spe_regime *regime)
 	for (unsigned int i = 0; i < pins->nr_ranges; i++) {
 		struct spe_range *r = &pins->ranges[i];
 
-		if (r->owner == a->owner || r->owner == SPE_SHARED)
-			continue;
-		if (absorbed & BIT(r->owner))
-			r->owner = a->owner;
-		else if (r->flags & SPE_RANGE_NEEDED)
-			r->owner = SPE_SHARED;
+		if ((r->windows & absorbed) || (r->flags & SPE_RANGE_NEEDED))
+			r->windows |= BIT(index);
+		r->windows &= ~absorbed;
 	}
 
 	spe_settle(pins);
@@ -1775,16 +1861,17 @@ static bool spe_commit(struct spe_attempt *a, const struct spe_regime *regime)
 }
 
 /*
- * The attempt failed. What was there before stays. What it has pinned goes,
- * unless the same is about to be tried again.
+ * The attempt failed. What it has pinned goes, unless the same is about to be
+ * tried again.
  */
 static void spe_abort(struct spe_attempt *a, bool again)
 {
-	if (!again)
-		spe_reap(a->pins, spe_match_owner, a->owner);
-
-	guard(spinlock)(&a->pins->lock);
+	spin_lock(&a->pins->lock);
 	spe_settle(a->pins);
+	spin_unlock(&a->pins->lock);
+
+	if (!again)
+		spe_reap(a->pins, spe_match_unused);
 }
 
 static void spe_set_busy(struct kvm_spe_pins *pins, bool busy)
@@ -1812,18 +1899,18 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 		.start	= ptr,
 		.end	= limit,
 		.verify	= fault,
+		.flush	= fault,
 	};
 	unsigned long missing;
 	int ret;
 
-	spe_reap(pins, spe_match_stale, 0);
+	spe_reap(pins, spe_match_stale);
 
 	ret = spe_walk(&a);
 	if (ret)
 		goto out_free;
 
 	if (a.nr_need) {
-		a.owner = spe_new_window(pins);
 		spe_sort_need(&a);
 
 		ret = spe_claim(&a, &missing);
@@ -1835,6 +1922,14 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 
 		for (unsigned int n = 0; n < a.nr_need && !ret; n++)
 			ret = spe_pin_need(&a, &a.need[n]);
+
+		/*
+		 * KVM relaxes permissions with a local TLB invalidation, since
+		 * an instruction that faults for an old entry on another CPU is
+		 * executed again. The SPU would stop.
+		 */
+		if (a.flush)
+			kvm_arch_flush_remote_tlbs(vcpu->kvm);
 
 		if (!ret && a.stop > ptr && !spe_commit(&a, regime))
 			ret = -EAGAIN;
@@ -1910,14 +2005,6 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 
 	if (!pins)
 		return KVM_SPE_PIN_TOO_LARGE;
-
-	/*
-	 * KVM relaxes permissions with a local TLB invalidation, since an
-	 * instruction that faults for an old entry on another CPU is executed
-	 * again. The SPU has stopped, and may have met one.
-	 */
-	if (fault)
-		kvm_arch_flush_remote_tlbs(vcpu->kvm);
 
 	spe_read_regime(vcpu, ptr, &regime);
 	pins->fresh = 0;
@@ -2069,7 +2156,7 @@ void kvm_spe_pins_destroy(struct kvm_vcpu *vcpu)
 		return;
 
 	cancel_delayed_work_sync(&pins->work);
-	spe_reap(pins, spe_match_all, 0);
+	spe_reap(pins, spe_match_all);
 
 	/* Not current's: the last reference to a VM can go anywhere */
 	account_locked_vm(vcpu->kvm->mm, pins->charged, false);

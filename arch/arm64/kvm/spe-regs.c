@@ -22,60 +22,65 @@
 #include "hyp/include/hyp/spe-sr.h"
 #include "sys_regs.h"
 
-DEFINE_STATIC_KEY_FALSE(kvm_spe_in_use);
-
 /**
- * kvm_spe_set_id_regs - what the guest can identify, after a change
- * @kvm: the VM; its SPU is assigned, its maximum size may be set
+ * kvm_spe_set_id_regs - assign an SPU: what the guest can identify
+ * @kvm: the VM; its maximum size may be set already
+ * @spu: the SPU, the one that is assigned if there is one
  *
  * PMSIDR_EL1 is the SPU's own, since without FEAT_FGT the guest reads the
  * physical one as soon as it owns the sampling registers. Of PMBIDR_EL1, P and
  * AddrMode are 0: EL1 owns the buffer, by virtual addresses. PMSVer stops at
  * v1p4: of v1p5, FEAT_SPE_EXC and FEAT_SPE_nVM are not offered.
  *
- * Context: config_lock held, the VM has not run.
+ * Context: config_lock held, the VM has not run. Other threads may access the
+ *	    registers of its vCPUs meanwhile.
  */
-void kvm_spe_set_id_regs(struct kvm *kvm)
+void kvm_spe_set_id_regs(struct kvm *kvm, struct kvm_arm_spu *spu)
 {
 	struct kvm_arch_spe *spe = &kvm->arch.spe;
-	u64 val;
+	u64 pmbidr, val;
 
 	lockdep_assert_held(&kvm->arch.config_lock);
 
-	spe->pmsidr = spe->spu->pmsidr;
-	spe->pmsver = min_t(u8, spe->spu->pmsver, ID_AA64DFR0_EL1_PMSVer_V1P4);
-
-	spe->pmbidr = spe->spu->pmbidr & (PMBIDR_EL1_MaxBuffSize |
-					  PMBIDR_EL1_EA_MASK |
-					  PMBIDR_EL1_F |
-					  PMBIDR_EL1_ALIGN_MASK);
+	pmbidr = spu->pmbidr & (PMBIDR_EL1_MaxBuffSize |
+				PMBIDR_EL1_EA_MASK |
+				PMBIDR_EL1_F |
+				PMBIDR_EL1_ALIGN_MASK);
 	if (spe->max_buffer_size_set) {
 		u16 field = spe_encode_max_buff_size(spe->max_buffer_size);
 
-		spe->pmbidr &= ~PMBIDR_EL1_MaxBuffSize;
-		spe->pmbidr |= FIELD_PREP(PMBIDR_EL1_MaxBuffSize, field);
+		pmbidr &= ~PMBIDR_EL1_MaxBuffSize;
+		pmbidr |= FIELD_PREP(PMBIDR_EL1_MaxBuffSize, field);
 	}
+
+	WRITE_ONCE(spe->pmsidr, spu->pmsidr);
+	WRITE_ONCE(spe->pmbidr, pmbidr);
+	spe->pmsver = min_t(u8, spu->pmsver, ID_AA64DFR0_EL1_PMSVer_V1P4);
 
 	val = kvm_read_vm_id_reg(kvm, SYS_ID_AA64DFR0_EL1);
 	val &= ~ID_AA64DFR0_EL1_PMSVer_MASK;
 	val |= SYS_FIELD_PREP(ID_AA64DFR0_EL1, PMSVer, spe->pmsver);
 	kvm_set_vm_id_reg(kvm, SYS_ID_AA64DFR0_EL1, val);
+
+	/* Pairs with kvm_spe_reg_mask(): who sees the SPU sees what it implies */
+	smp_store_release(&spe->spu, spu);
 }
 
 /* Bits that the guest's version and PMSIDR_EL1 define; the others are RES0. */
 static u64 kvm_spe_reg_mask(const struct kvm *kvm, int reg)
 {
 	const struct kvm_arch_spe *spe = &kvm->arch.spe;
+	/* Pairs with kvm_spe_set_id_regs() */
+	const struct kvm_arm_spu *spu = smp_load_acquire(&spe->spu);
 	u64 mask;
 
 	/* Nothing is known yet; userspace restores what it saved from a VM */
-	if (!spe->spu)
+	if (!spu)
 		return U64_MAX;
 
 	switch (reg) {
 	case PMSCR_EL1:
-		return PMSCR_EL1_E0SPE | PMSCR_EL1_E1SPE | PMSCR_EL1_CX |
-		       PMSCR_EL1_PA | PMSCR_EL1_TS | PMSCR_EL1_PCT_MASK;
+		return KVM_SPE_PMSCR_MASK;
 	case PMSICR_EL1:
 		mask = PMSICR_EL1_COUNT_MASK;
 		if (spe->pmsidr & PMSIDR_EL1_ERND)
@@ -98,7 +103,7 @@ static u64 kvm_spe_reg_mask(const struct kvm *kvm, int reg)
 		return mask;
 	case PMSEVFR_EL1:
 	case PMSNEVFR_EL1:
-		return spe->spu->pmsevfr_mask;
+		return spu->pmsevfr_mask;
 	case PMSLATFR_EL1:
 		/* A 12-bit counter never reaches more */
 		if (FIELD_GET(PMSIDR_EL1_COUNTSIZE, spe->pmsidr) ==
@@ -229,73 +234,6 @@ void __kvm_spe_vcpu_put(struct kvm_vcpu *vcpu)
 }
 
 /**
- * kvm_arm_spe_host_start - the driver is about to program this CPU's SPU
- *
- * From here until kvm_arm_spe_host_stop() KVM keeps the host's registers apart
- * from a guest's. A guest's values that are loaded are saved first.
- *
- * Context: interrupts off.
- */
-void kvm_arm_spe_host_start(void)
-{
-	struct kvm_vcpu *vcpu;
-
-	lockdep_assert_irqs_disabled();
-
-	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
-		return;
-
-	vcpu = kvm_get_running_vcpu();
-	if (vcpu && vcpu_spe_in_use(vcpu) &&
-	    vcpu->arch.spe.owner == VCPU_SPE_GUEST) {
-		__spe_save_guest_sampling(vcpu);
-		vcpu->arch.spe.owner = VCPU_SPE_SHARED;
-	}
-
-	host_data_set_flag(SPE_HOST_SESSION);
-}
-EXPORT_SYMBOL_GPL(kvm_arm_spe_host_start);
-
-/**
- * kvm_arm_spe_host_stop - the driver has drained and disabled this CPU's SPU
- *
- * Context: interrupts off.
- */
-void kvm_arm_spe_host_stop(void)
-{
-	lockdep_assert_irqs_disabled();
-
-	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
-		return;
-
-	host_data_clear_flag(SPE_HOST_SESSION);
-}
-EXPORT_SYMBOL_GPL(kvm_arm_spe_host_stop);
-
-/**
- * kvm_arm_spe_claim_irq - was PMBIRQ raised by an event of a guest's?
- *
- * The switch clears PMBSR_EL1.S of the guest before interrupts are enabled.
- * An interrupt controller may deliver the interrupt all the same.
- *
- * Context: the driver's interrupt handler, when PMBSR_EL1.S is 0 or it has no
- *	    session.
- * Return: true if so.
- */
-bool kvm_arm_spe_claim_irq(void)
-{
-	if (!is_kvm_arm_initialised() || is_protected_kvm_enabled())
-		return false;
-
-	if (!host_data_test_flag(SPE_GUEST_EVENT))
-		return false;
-
-	host_data_clear_flag(SPE_GUEST_EVENT);
-	return true;
-}
-EXPORT_SYMBOL_GPL(kvm_arm_spe_claim_irq);
-
-/**
  * kvm_spe_sanitise_regs - drop RES0 bits of what was restored too early
  * @vcpu: the vCPU; its VM has an SPU now
  *
@@ -422,8 +360,12 @@ bool kvm_spe_access_id(struct kvm_vcpu *vcpu, struct sys_reg_params *p,
  */
 int kvm_spe_get_id(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 *val)
 {
-	*val = reg_to_encoding(r) == SYS_PMSIDR_EL1 ? vcpu->kvm->arch.spe.pmsidr :
-						      vcpu->kvm->arch.spe.pmbidr;
+	struct kvm_arch_spe *spe = &vcpu->kvm->arch.spe;
+
+	if (reg_to_encoding(r) == SYS_PMSIDR_EL1)
+		*val = READ_ONCE(spe->pmsidr);
+	else
+		*val = READ_ONCE(spe->pmbidr);
 	return 0;
 }
 
@@ -492,19 +434,32 @@ int kvm_spe_get_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 *va
  */
 int kvm_spe_set_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val)
 {
+	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
+
 	__vcpu_assign_sys_reg(vcpu, r->reg,
 			      val & kvm_spe_reg_mask(vcpu->kvm, r->reg));
 
+	/* The first KVM_RUN looks at the buffer as a whole. */
+	spe->ready = false;
+	spe->blocked = false;
+
+	/* The two that say where the SPU is replace what it met there. */
+	if (r->reg == PMBPTR_EL1 || r->reg == PMBSR_EL1) {
+		spe->s2_fault = false;
+		spe->s2_cut = false;
+	}
+
 	/*
-	 * The first KVM_RUN looks at the buffer as a whole. A pointer that is
-	 * restored was made by the SPU, as far as the rule on alignment goes.
+	 * A pointer that is restored was made by the SPU, as far as the rule on
+	 * alignment goes.
 	 */
-	vcpu->arch.spe.ready = false;
-	vcpu->arch.spe.blocked = false;
-	vcpu->arch.spe.s2_fault = false;
-	vcpu->arch.spe.s2_cut = false;
 	if (r->reg == PMBPTR_EL1)
-		vcpu->arch.spe.ptr_written = false;
+		spe->ptr_written = false;
+
+	/* The VGIC may be restored to another level, before or after */
+	if (r->reg == PMBSR_EL1)
+		spe->irq_known = false;
+
 	kvm_make_request(KVM_REQ_SPE, vcpu);
 	return 0;
 }
@@ -520,7 +475,7 @@ int kvm_spe_set_reg(struct kvm_vcpu *vcpu, const struct sys_reg_desc *r, u64 val
 unsigned int kvm_spe_visibility(const struct kvm_vcpu *vcpu,
 				const struct sys_reg_desc *r)
 {
-	u64 pmsidr = vcpu->kvm->arch.spe.pmsidr;
+	u64 pmsidr = READ_ONCE(vcpu->kvm->arch.spe.pmsidr);
 
 	if (!vcpu_has_spe(vcpu))
 		return REG_HIDDEN;

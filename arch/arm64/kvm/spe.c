@@ -9,7 +9,8 @@
  *
  *   vcpu->mutex
  *     kvm->arch.config_lock		configuration: kvm->arch.spe, irq_num
- *       kvm_spus_lock			the list of physical SPUs
+ *       kvm_spus_lock			spe-host.c: the list of physical SPUs
+ *       cpus_read_lock()		the static key of kvm_spe_init()
  *       mm->mmap_lock			charging RLIMIT_MEMLOCK
  *
  * Registers, owner and buffer state of a vCPU belong to the thread that has it
@@ -19,9 +20,6 @@
  */
 
 #include <linux/kvm_host.h>
-#include <linux/list.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/perf_event.h>
 #include <linux/uaccess.h>
 
@@ -38,39 +36,6 @@
 /* PMBSR_EL1.FSC of an Alignment fault */
 #define PMBSR_FSC_ALIGNMENT	0x21
 
-static LIST_HEAD(kvm_spus);
-static DEFINE_MUTEX(kvm_spus_lock);
-
-/* --- Physical SPUs ------------------------------------------------------- */
-
-/**
- * kvm_arm_spu_register - tell KVM of a physical SPU
- * @spu: what the driver probed; stays valid until kvm_arm_spu_unregister()
- *
- * Context: process, may sleep. The PMU must be registered with perf before.
- */
-void kvm_arm_spu_register(struct kvm_arm_spu *spu)
-{
-	guard(mutex)(&kvm_spus_lock);
-	list_add_tail(&spu->entry, &kvm_spus);
-}
-EXPORT_SYMBOL_GPL(kvm_arm_spu_register);
-
-/**
- * kvm_arm_spu_unregister - the driver is about to go
- * @spu: as given to kvm_arm_spu_register()
- *
- * No VM has the SPU assigned: each of them holds the driver's module.
- *
- * Context: process, may sleep.
- */
-void kvm_arm_spu_unregister(struct kvm_arm_spu *spu)
-{
-	guard(mutex)(&kvm_spus_lock);
-	list_del(&spu->entry);
-}
-EXPORT_SYMBOL_GPL(kvm_arm_spu_unregister);
-
 /* A reason why a VM cannot have SPE, or NULL. */
 static const char *kvm_spe_unsupported_reason(void)
 {
@@ -81,8 +46,7 @@ static const char *kvm_spe_unsupported_reason(void)
 		return "not supported in protected mode";
 
 	/* The driver registers an SPU only if PMBIDR_EL1.P allows its use */
-	guard(mutex)(&kvm_spus_lock);
-	if (list_empty(&kvm_spus))
+	if (!kvm_spe_have_spu())
 		return "no SPU has been probed, or arm_spe_pmu is not loaded";
 
 	return NULL;
@@ -136,52 +100,34 @@ static int kvm_spe_set_irq(struct kvm_vcpu *vcpu, int __user *uaddr)
 	return 0;
 }
 
-static struct kvm_arm_spu *kvm_spe_find_spu(int type)
-{
-	struct kvm_arm_spu *spu;
-
-	lockdep_assert_held(&kvm_spus_lock);
-
-	list_for_each_entry(spu, &kvm_spus, entry) {
-		if (spu->pmu->type == type)
-			return spu;
-	}
-
-	return NULL;
-}
-
 static int kvm_spe_set_spu(struct kvm_vcpu *vcpu, int __user *uaddr)
 {
 	struct kvm *kvm = vcpu->kvm;
-	struct kvm_arch_spe *spe = &kvm->arch.spe;
-	struct kvm_arm_spu *spu;
+	struct kvm_arm_spu *spu, *assigned = kvm->arch.spe.spu;
 	int type, ret;
 
 	if (get_user(type, uaddr))
 		return -EFAULT;
 
-	guard(mutex)(&kvm_spus_lock);
-
-	spu = kvm_spe_find_spu(type);
+	spu = kvm_spe_get_spu(type);
 	if (!spu)
 		return -ENXIO;
 
-	if (spe->spu)
-		return spe->spu == spu ? 0 : -EBUSY;
-
-	/* The module can be on its way out; to userspace the SPU has gone */
-	if (!try_module_get(spu->pmu->module))
-		return -ENXIO;
-
-	ret = kvm_arm_set_supported_cpus(kvm, kvm->arch.pmu_cpus, spu->cpus);
-	if (ret) {
-		module_put(spu->pmu->module);
-		return ret;
+	if (assigned) {
+		ret = assigned == spu ? 0 : -EBUSY;
+		goto out_put;
 	}
 
-	spe->spu = spu;
-	kvm_spe_set_id_regs(kvm);
+	ret = kvm_arm_set_supported_cpus(kvm, kvm->arch.pmu_cpus, spu->cpus);
+	if (ret)
+		goto out_put;
+
+	kvm_spe_set_id_regs(kvm, spu);
 	return 0;
+
+out_put:
+	kvm_spe_put_spu(spu);
+	return ret;
 }
 
 static int kvm_spe_set_max_buffer_size(struct kvm_vcpu *vcpu, u64 __user *uaddr)
@@ -212,7 +158,7 @@ static int kvm_spe_set_max_buffer_size(struct kvm_vcpu *vcpu, u64 __user *uaddr)
 
 	spe->max_buffer_size = size;
 	spe->max_buffer_size_set = true;
-	kvm_spe_set_id_regs(vcpu->kvm);
+	kvm_spe_set_id_regs(vcpu->kvm, spe->spu);
 	return 0;
 }
 
@@ -253,13 +199,22 @@ static int kvm_spe_init(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
+/*
+ * The feature is the VM's from its first KVM_ARM_VCPU_INIT on. A vCPU has it when
+ * it was initialised itself.
+ */
+static bool kvm_spe_vcpu_has_feature(struct kvm_vcpu *vcpu)
+{
+	return kvm_vcpu_initialized(vcpu) && vcpu_has_spe(vcpu);
+}
+
 /* What every attribute asks first, in the order of the contract. */
 static int kvm_spe_check_vcpu(struct kvm_vcpu *vcpu)
 {
 	if (!kvm_supports_guest_spe())
 		return -ENXIO;
 
-	return vcpu_has_spe(vcpu) ? 0 : -ENODEV;
+	return kvm_spe_vcpu_has_feature(vcpu) ? 0 : -ENODEV;
 }
 
 /**
@@ -345,7 +300,7 @@ int kvm_spe_get_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr)
  */
 int kvm_spe_has_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr)
 {
-	if (!vcpu_has_spe(vcpu))
+	if (!kvm_spe_vcpu_has_feature(vcpu))
 		return -ENXIO;
 
 	switch (attr->attr) {
@@ -375,9 +330,9 @@ int kvm_spe_first_run(struct kvm_vcpu *vcpu)
 
 /**
  * kvm_spe_vcpu_reset - the vCPU's registers have been reset
- * @vcpu: the vCPU, not loaded; its own thread
+ * @vcpu: the vCPU; its own thread
  *
- * Context: process, preemption off.
+ * Context: process, may sleep.
  */
 void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
 {
@@ -391,6 +346,9 @@ void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
 	spe->ptr_written = false;
 	spe->s2_fault = false;
 	spe->s2_cut = false;
+	spe->irq_known = false;
+	spe->written_from = 0;
+	spe->written_to = 0;
 	kvm_spe_pins_drop(vcpu);
 	kvm_make_request(KVM_REQ_SPE, vcpu);
 }
@@ -418,7 +376,7 @@ void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu)
 void kvm_spe_destroy_vm(struct kvm *kvm)
 {
 	if (kvm->arch.spe.spu)
-		module_put(kvm->arch.spe.spu->pmu->module);
+		kvm_spe_put_spu(kvm->arch.spe.spu);
 }
 
 /* --- Events and the interrupt -------------------------------------------- */
@@ -432,10 +390,11 @@ static void kvm_spe_update_irq(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
 	bool level = __vcpu_sys_reg(vcpu, PMBSR_EL1) & PMBSR_EL1_S;
 
-	if (level == spe->irq_level)
+	if (spe->irq_known && level == spe->irq_level)
 		return;
 
 	spe->irq_level = level;
+	spe->irq_known = true;
 	kvm_vgic_inject_irq(vcpu->kvm, vcpu, spe->irq_num, level, spe);
 }
 
@@ -506,7 +465,8 @@ void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
 	spe->loaded = false;
 	hw = spe->hw_pmbsr;
 
-	if (vcpu->kvm->dirty_ring_size)
+	if (vcpu->kvm->dirty_ring_size &&
+	    atomic_read(&vcpu->kvm->nr_memslots_dirty_logging))
 		kvm_spe_note_written(vcpu);
 
 	/*

@@ -59,7 +59,8 @@ struct kvm_arch_spe {
 struct kvm_vcpu_spe {
 	int			irq_num;	/* 0: not set; a PPI otherwise */
 	bool			initialized;	/* KVM_ARM_VCPU_SPE_INIT */
-	bool			irq_level;	/* as last given to the vgic */
+	bool			irq_level;	/* as last given to the vgic ... */
+	bool			irq_known;	/* ... which still has it */
 	enum vcpu_spe_owner	owner;		/* interrupts off to change */
 
 	/* PMBPTR_EL1 was written by the guest since it last profiled (row 3) */
@@ -99,9 +100,14 @@ struct kvm_vcpu_spe {
 	struct kvm_spe_pins	*pins;
 };
 
+/* The fields of PMSCR_EL1 that a guest knows of */
+#define KVM_SPE_PMSCR_MASK						\
+	(PMSCR_EL1_E0SPE | PMSCR_EL1_E1SPE | PMSCR_EL1_CX |		\
+	 PMSCR_EL1_PA | PMSCR_EL1_TS | PMSCR_EL1_PCT_MASK)
+
 /* The host's registers while a guest with SPE runs. */
 struct kvm_spe_host_regs {
-	u64	pmscr;		/* VHE: PMSCR_EL2 of the host's session */
+	u64	pmscr;		/* VHE: PMSCR_EL2 with the host's buffer */
 	u64	pmscr_el1;	/* PMSCR_EL1, nVHE: of the host's session */
 	u64	pmscr_el2;	/* PMSCR_EL2 just before the guest runs */
 	u64	pmsicr;
@@ -127,9 +133,15 @@ DECLARE_STATIC_KEY_FALSE(kvm_spe_in_use);
 
 #ifdef CONFIG_KVM_ARM_SPE
 
+/* --- spe-host.c: what the host's driver tells KVM ------------------------- */
+
+bool kvm_spe_have_spu(void);
+struct kvm_arm_spu *kvm_spe_get_spu(int type);
+void kvm_spe_put_spu(struct kvm_arm_spu *spu);
+
 /* --- spe-regs.c: registers, owner of the sampling registers --------------- */
 
-void kvm_spe_set_id_regs(struct kvm *kvm);
+void kvm_spe_set_id_regs(struct kvm *kvm, struct kvm_arm_spu *spu);
 void kvm_spe_acquire(struct kvm_vcpu *vcpu);
 void kvm_spe_release(struct kvm_vcpu *vcpu);
 bool kvm_spe_sampling_enabled(struct kvm_vcpu *vcpu);

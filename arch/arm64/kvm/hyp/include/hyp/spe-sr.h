@@ -46,7 +46,8 @@ static inline void __spe_save_guest_sampling(struct kvm_vcpu *vcpu)
 	struct kvm_cpu_context *ctxt = &vcpu->arch.ctxt;
 	u64 pmsidr = vcpu->arch.spe.pmsidr;
 
-	ctxt_sys_reg(ctxt, PMSCR_EL1) = read_sysreg_el1(SYS_PMSCR);
+	/* What the guest does not know of, it can write, but to no effect */
+	ctxt_sys_reg(ctxt, PMSCR_EL1) = read_sysreg_el1(SYS_PMSCR) & KVM_SPE_PMSCR_MASK;
 
 	/*
 	 * VHE: with the host as the owner of the buffer, a stale E1SPE would
@@ -125,13 +126,25 @@ static inline void __spe_load_host_sampling(struct kvm_vcpu *vcpu)
 
 /*
  * VHE. The host samples itself at EL2 and EL0 by PMSCR_EL2, into a buffer of
- * its own regime: both have to be gone before the owner can become EL1.
+ * its own regime: both have to be gone before the owner can become EL1. As on
+ * nVHE, the hardware says whether the buffer is enabled.
+ *
+ * The owner of a guest that does not profile stays EL2, and its PMSCR_EL1 is 0:
+ * such a guest is to the host's buffer what one without SPE is.
  */
 static inline void __spe_disable_host_buffer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 
-	if (!vcpu_spe_in_use(vcpu) || !host_data_test_flag(SPE_HOST_SESSION))
+	if (!vcpu_spe_in_use(vcpu))
+		return;
+
+	host->pmblimitr = 0;
+	if (vcpu->arch.spe.owner == VCPU_SPE_FREE && cpus_have_final_cap(ARM64_HAS_FGT))
+		return;
+
+	host->pmblimitr = read_sysreg_s(SYS_PMBLIMITR_EL1);
+	if (!(host->pmblimitr & PMBLIMITR_EL1_E))
 		return;
 
 	host->pmscr = read_sysreg_el2(SYS_PMSCR);
@@ -143,7 +156,6 @@ static inline void __spe_disable_host_buffer(struct kvm_vcpu *vcpu)
 	psb_csync();
 	dsb(nsh);
 
-	host->pmblimitr = read_sysreg_s(SYS_PMBLIMITR_EL1);
 	write_sysreg_s(0, SYS_PMBLIMITR_EL1);
 	isb();
 }
@@ -152,7 +164,7 @@ static inline void __spe_enable_host_buffer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 
-	if (!vcpu_spe_in_use(vcpu) || !host_data_test_flag(SPE_HOST_SESSION))
+	if (!vcpu_spe_in_use(vcpu) || !(host->pmblimitr & PMBLIMITR_EL1_E))
 		return;
 
 	/* The host's owner and regime have to be in place before the enable */
@@ -219,6 +231,7 @@ static inline void __spe_switch_to_guest(struct kvm_vcpu *vcpu)
 
 	host->pmbptr = read_sysreg_s(SYS_PMBPTR_EL1);
 
+	/* Not PMFZ, which would freeze the counters of the host */
 	limitr = ctxt_sys_reg(ctxt, PMBLIMITR_EL1) &
 		 (PMBLIMITR_EL1_FM_MASK | PMBLIMITR_EL1_E);
 	limitr |= spe->hw_limit & PMBLIMITR_EL1_LIMIT_MASK;
@@ -233,11 +246,43 @@ static inline void __spe_switch_to_guest(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * With PMBIDR_EL1.EA, an External abort on a write of the SPU's becomes an
+ * SError. One that the guest's buffer has caused is the guest's, like one that
+ * was pending when the guest exited: see __guest_exit().
+ */
+static inline void __spe_take_serror(struct kvm_vcpu *vcpu, u64 *exit_code)
+{
+	u64 disr;
+
+	if (!cpus_have_final_cap(ARM64_HAS_RAS_EXTN))
+		return;
+
+	/* ESB */
+	asm volatile("hint #16" : : : "memory");
+	disr = read_sysreg_s(SYS_DISR_EL1);
+	if (likely(!disr))
+		return;
+
+	write_sysreg_s(0, SYS_DISR_EL1);
+	vcpu->arch.fault.disr_el1 = disr;
+
+	/* As __fixup_guest_exit(): an HVC is executed again after the SError */
+	if (!ARM_SERROR_PENDING(*exit_code) &&
+	    ARM_EXCEPTION_CODE(*exit_code) == ARM_EXCEPTION_TRAP) {
+		u8 ec = kvm_vcpu_trap_get_class(vcpu);
+
+		if (ec == ESR_ELx_EC_HVC32 || ec == ESR_ELx_EC_HVC64)
+			write_sysreg_el2(read_sysreg_el2(SYS_ELR) - 4, SYS_ELR);
+	}
+	*exit_code |= 1U << ARM_EXIT_WITH_SERROR_BIT;
+}
+
+/*
  * The first thing after the guest ran: its stage 1, stage 2 and HCR_EL2 are
  * still in place. The exception entry was the Context synchronization event
- * that PSB CSYNC wants.
+ * that PSB CSYNC wants. @exit_code is NULL on the way to a panic.
  */
-static inline void __spe_switch_to_host(struct kvm_vcpu *vcpu)
+static inline void __spe_switch_to_host(struct kvm_vcpu *vcpu, u64 *exit_code)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 	struct kvm_cpu_context *ctxt = &vcpu->arch.ctxt;
@@ -256,10 +301,16 @@ static inline void __spe_switch_to_host(struct kvm_vcpu *vcpu)
 		spe->hw_pmbsr = read_sysreg_s(SYS_PMBSR_EL1);
 
 		write_sysreg_s(0, SYS_PMBLIMITR_EL1);
+		/* S=0 and another pointer must not meet E=1 */
+		isb();
+
 		/* An event of the guest's must not reach the host as PMBIRQ */
 		write_sysreg_s(host->pmbsr, SYS_PMBSR_EL1);
 		write_sysreg_s(host->pmbptr, SYS_PMBPTR_EL1);
 		isb();
+
+		if (exit_code)
+			__spe_take_serror(vcpu, exit_code);
 	}
 
 	if (spe->owner == VCPU_SPE_SHARED) {

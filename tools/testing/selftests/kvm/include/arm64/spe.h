@@ -166,6 +166,7 @@ void __noreturn spe_run_cases(void);
 
 bool spe_run_vcpu(struct kvm_vcpu *vcpu);
 
+void spe_parse_cpulist(const char *list, cpu_set_t *cpus);
 u64 spe_proc_value(const char *file, const char *key);
 u64 spe_locked_bytes(void);
 s64 spe_pins_outstanding(void);

@@ -42,7 +42,7 @@ static bool read_pmu_file(const char *pmu, const char *file, char *buf, size_t l
 	return true;
 }
 
-static void parse_cpulist(const char *list, cpu_set_t *cpus)
+void spe_parse_cpulist(const char *list, cpu_set_t *cpus)
 {
 	CPU_ZERO(cpus);
 	while (*list >= '0' && *list <= '9') {
@@ -83,7 +83,7 @@ int spe_find_spus(struct spe_spu *spus, int max)
 		spu.type = atoi(buf);
 		if (!read_pmu_file(ent->d_name, "cpumask", buf, sizeof(buf)))
 			continue;
-		parse_cpulist(buf, &spu.cpus);
+		spe_parse_cpulist(buf, &spu.cpus);
 		if (read_pmu_file(ent->d_name, "caps/max_buff_size", buf, sizeof(buf)))
 			spu.max_buff_size = strtoull(buf, NULL, 0);
 
