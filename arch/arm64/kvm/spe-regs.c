@@ -209,7 +209,7 @@ void __kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_spe *spe = &vcpu->arch.spe;
 
-	if (!vcpu->wants_to_run || spe->blocked ||
+	if (!spe->initialized || !vcpu->wants_to_run || spe->blocked ||
 	    !kvm_spe_buffer_enabled(vcpu) ||
 	    !kvm_spe_sampling_enabled(vcpu))
 		return;

@@ -422,6 +422,9 @@ static bool kvm_spe_is_mapping_fault(u8 fsc)
  */
 void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
 {
+	if (!vcpu->arch.spe.initialized)
+		return;
+
 	kvm_spe_update_irq(vcpu);
 	vcpu->arch.spe.entry_ptr = __vcpu_sys_reg(vcpu, PMBPTR_EL1);
 }

@@ -10,7 +10,6 @@
 #define __ARM64_KVM_SPE_H__
 
 #include <linux/bitfield.h>
-#include <linux/cpumask.h>
 #include <linux/jump_label.h>
 #include <linux/kvm_types.h>
 #include <linux/types.h>
@@ -18,7 +17,6 @@
 struct kvm;
 struct kvm_arm_spu;
 struct kvm_device_attr;
-struct kvm_one_reg;
 struct kvm_spe_pins;
 struct kvm_vcpu;
 
@@ -196,14 +194,29 @@ void kvm_spe_flush_all(struct kvm *kvm);
 
 /* --- What every VM passes: a static key while none uses SPE --------------- */
 
-#define kvm_spe_vcpu_load(vcpu)						\
-	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_vcpu_load(vcpu); } while (0)
-#define kvm_spe_vcpu_put(vcpu)						\
-	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_vcpu_put(vcpu); } while (0)
-#define kvm_spe_flush_hwstate(vcpu)					\
-	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_flush_hwstate(vcpu); } while (0)
-#define kvm_spe_sync_hwstate(vcpu)					\
-	do { if (vcpu_spe_in_use(vcpu)) __kvm_spe_sync_hwstate(vcpu); } while (0)
+static inline void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_vcpu_load(vcpu);
+}
+
+static inline void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_vcpu_put(vcpu);
+}
+
+static inline void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_flush_hwstate(vcpu);
+}
+
+static inline void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_spe_in_use))
+		__kvm_spe_sync_hwstate(vcpu);
+}
 
 static inline void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start,
 					   gfn_t end)
@@ -230,21 +243,25 @@ static inline bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start,
 
 static inline bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu) { return false; }
 static inline bool kvm_supports_guest_spe(void) { return false; }
+
 static inline int kvm_spe_set_attr(struct kvm_vcpu *vcpu,
 				   struct kvm_device_attr *attr)
 {
 	return -ENXIO;
 }
+
 static inline int kvm_spe_get_attr(struct kvm_vcpu *vcpu,
 				   struct kvm_device_attr *attr)
 {
 	return -ENXIO;
 }
+
 static inline int kvm_spe_has_attr(struct kvm_vcpu *vcpu,
 				   struct kvm_device_attr *attr)
 {
 	return -ENXIO;
 }
+
 static inline int kvm_spe_first_run(struct kvm_vcpu *vcpu) { return 0; }
 static inline void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu) {}
 static inline void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu) {}
@@ -254,15 +271,19 @@ static inline void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu) {}
 static inline void kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu) {}
 static inline void kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu) {}
 static inline int kvm_spe_handle_request(struct kvm_vcpu *vcpu) { return 1; }
+
 static inline void kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start,
 					   gfn_t end) {}
+
 static inline void kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start,
 					gfn_t end) {}
+
 static inline bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start,
 					    gfn_t end)
 {
 	return false;
 }
+
 static inline void kvm_spe_flush_all(struct kvm *kvm) {}
 
 #endif /* CONFIG_KVM_ARM_SPE */
