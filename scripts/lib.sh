@@ -101,7 +101,8 @@ _how_far() {
 }
 
 # logged NAME WHAT COMMAND...: runs the command with its output in build/log/NAME.log. Every half minute a line says how far
-# it is. STEPS, when set, is about how many lines the log will have. Dies with the log's last lines when the command fails.
+# it is. STEPS, when set, is about how many lines the log will have. Dies with the log's last lines when the command fails;
+# EXPLAIN, when set, is a function that is called with the log before, and may end in words of its own.
 logged() {
 	_name=$1 _what=$2
 	shift 2
@@ -130,6 +131,7 @@ logged() {
 		if grep -q 'No space left on device' -- "$_log" || [ "$(df -Pm -- "$build" | awk 'NR == 2 { print $4 }')" -lt 1 ]; then
 			die "$_name: the disk is full" "Free some space and run the same command again; nothing needs to be cleaned up."
 		fi
+		[ -z "${EXPLAIN-}" ] || "$EXPLAIN" "$_log"
 		die "$_name failed with status $_status" "The whole log: $_log"
 	fi
 	say "  $_name: done in $(($(date +%s) - _t0)) s"
