@@ -8,7 +8,9 @@
 # 'A && B || complain' is meant as it stands: a complaint about either. What is in single quotes is for the machine's shell, or awk.
 # shellcheck disable=SC2015,SC2016
 
+# shellcheck disable=SC2154 # root is lib.sh's, tap_dir tap.sh's
 vm=$root/testbed/vm
+# shellcheck disable=SC2154
 files=$tap_dir/files
 make_dir "$files"
 cp -- "$root/testbed/tests/perf/guest" "$files/guest"
