@@ -109,7 +109,6 @@ struct spe_range {
 	u8	flags;
 	u8	map_shift;	/* of the stage 2 leaf */
 };
-
 static_assert(sizeof(struct spe_range) <= 32);
 
 /* What decides how the guest's stage 1 translates, but for the tables. */
@@ -1108,7 +1107,7 @@ static void spe_push_page(struct kvm_vcpu *vcpu, gfn_t gfn)
 		return;
 
 	mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
-	/* Seen by whoever no longer finds it in the bitmap: it is in the ring */
+	/* Whoever finds the bit clear must find the page in the ring */
 	smp_mb__before_atomic();
 	clear_bit_le(rel, memslot->dirty_bitmap);
 }
