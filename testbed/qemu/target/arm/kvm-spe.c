@@ -35,7 +35,7 @@
 #define SPE_PMSIDR      ARM64_SYS_REG(3, 0, 9, 9, 7)
 #define SPE_PMBIDR      ARM64_SYS_REG(3, 0, 9, 10, 7)
 
-/* The most registers that a vCPU with SPE has more than one without. */
+/* A vCPU with SPE has at most so many registers more than one without. */
 #define SPE_REGS 13
 
 typedef struct SPESpu {
