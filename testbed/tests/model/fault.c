@@ -390,6 +390,67 @@ static void check_va(void)
 	leave_regime();
 }
 
+/*
+ * An External abort on the walk's first access: the base register has an
+ * address without memory. That of the lower half translates the sampled code,
+ * too, so the buffer is in the upper half, which the EL2 regime does not have.
+ */
+static void check_base(void)
+{
+	/* EPD1, T1SZ; cacheable, Inner Shareable, granule of 4KB */
+	const u64 clear = BIT(23) | 0x3fUL << 16;
+	const u64 set = 16UL << 16 | 1UL << 24 | 1UL << 26 | 3UL << 28 | 2UL << 30;
+	const char *name = "External abort on walk, level 0";
+	int r;
+
+	for (r = EL10; r <= last_regime(); r++) {
+		struct session s;
+		u64 tcr;
+		int n;
+
+		/* Stage 2 would get the address first, and fault */
+		if (r == EL10_S2 || r == EL2_NVHE)
+			continue;
+		set_regime(r);
+		map_window(3);
+		tcr = r == EL10 ? read_tcr_el1() : read_tcr_el2();
+		if (r == EL10) {
+			write_tcr_el1((tcr & ~clear) | set);
+			write_ttbr1_el1((u64)root());
+		} else {
+			write_tcr_el2((tcr & ~clear) | set);
+			write_ttbr1_el2((u64)root());
+		}
+		isb();
+		tlbi_all();
+
+		s = plain();
+		s.pmbptr |= 0xffffUL << 48;
+		s.limit |= 0xffffUL << 48;
+		spe_run(&s, 1, wl_spin, LOOPS);
+		n = decode_all(BUF, BUF + (s.end_pmbptr - s.pmbptr), recs, MAX_RECS);
+		ok(n >= 7 && n <= 9 && !s.end_pmbsr,
+		   "%s: a buffer in the upper half is written", regime_name[r]);
+		if (s.end_pmbsr)
+			print("# PMBSR %#lx PMBPTR %#lx\n", s.end_pmbsr, s.end_pmbptr);
+
+		if (r == EL10)
+			write_ttbr1_el1(NOWHERE);
+		else
+			write_ttbr1_el2(NOWHERE);
+		isb();
+		tlbi_all();
+		expect_fault(&s, EC_STAGE1, 0x14, name);
+		if (r == EL10)
+			write_tcr_el1(tcr);
+		else
+			write_tcr_el2(tcr);
+		isb();
+		tlbi_all();
+		leave_regime();
+	}
+}
+
 static void check_tbi(void)
 {
 	int r;
@@ -704,6 +765,7 @@ void test_main(void)
 		check_stage1(EL20);
 	check_stage2();
 	check_va();
+	check_base();
 	check_tbi();
 	check_pan();
 	check_crossing(EL10, 0);
