@@ -18,7 +18,6 @@ static inline void write32(u64 a, u32 v) { *(volatile u32 *)a = v; }
 static inline u32 read32(u64 a) { return *(volatile u32 *)a; }
 
 extern u64 semihost(u64 op, void *block);
-extern u64 psci_call(u64 fn, u64 a, u64 b, u64 c);
 extern u64 enter_lower(fn_t fn, u64 arg, u64 spsr, u64 *sp);
 extern u64 enter_secure(fn_t fn, u64 arg, u64 spsr, u64 *sp);
 extern void leave_lower(u64 result, u64 sp) __attribute__((noreturn));
@@ -206,6 +205,13 @@ void bail(const char *fmt, ...)
 	va_end(ap);
 	putch('\n');
 	exit_qemu(2);
+}
+
+void hold(void)
+{
+	print("1..%u\n# ready\n", tests);
+	for (;;)
+		asm volatile("wfi");
 }
 
 static char cmdline[1024];
@@ -565,7 +571,7 @@ void cpu_start(int cpu, fn_t fn, u64 arg)
 	dsb();
 	mailbox[cpu].fn = fn;
 	if (!up[cpu]) {
-		u64 r = psci_call(0xc4000003, cpu, (u64)_start, 0);	/* CPU_ON */
+		u64 r = psci_call(PSCI_CPU_ON, cpu, (u64)_start, 0);
 
 		if (r)
 			bail("PSCI CPU_ON gives %#lx", r);

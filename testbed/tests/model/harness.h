@@ -40,6 +40,14 @@ const char *arg_text(const char *name);
 
 /* The test program. Runs at EL2 on CPU 0 with the MMU on. */
 void test_main(void);
+/* The last line of a program that the monitor of `run` ends: see monitor.sh. */
+void hold(void) __attribute__((noreturn));
+
+/* PSCI, to which the machine answers. Gives back what PSCI does. */
+u64 psci_call(u64 fn, u64 a, u64 b, u64 c);
+#define PSCI_SYSTEM_RESET	0x84000009
+#define PSCI_CPU_OFF		0x84000002
+#define PSCI_CPU_ON		0xc4000003
 
 /* --- exceptions ----------------------------------------------------------- */
 
