@@ -109,6 +109,7 @@ struct spe_range {
 	u8	flags;
 	u8	map_shift;	/* of the stage 2 leaf */
 };
+
 static_assert(sizeof(struct spe_range) <= 32);
 
 /* What decides how the guest's stage 1 translates, but for the tables. */
