@@ -5,6 +5,7 @@
  * A program whose every instruction, address and branch is known, to compare profiles with.
  *
  *	workload KIND PASSES	runs one kind of loop PASSES times (1 pass: 4096 iterations)
+ *	workload threads PASSES	runs 'loads' as often in each of four threads, which go from CPU to CPU; prints how often one did
  *	workload time KIND	the fewest nanoseconds that one of 20 passes took
  *	workload map		says where everything is
  *
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ITERATIONS 4096
 
@@ -232,6 +234,47 @@ static int share(void)
 	return 0;
 }
 
+#define THREADS 4
+#define PASSES_ON_A_CPU 20
+
+/* Moves to the next CPU again and again; returns how often. */
+static void *wanderer(void *arg)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	uintptr_t moves = 0;
+	int cpu = -1;
+
+	for (uint64_t i = 0; i < passes; i++) {
+		if (i % PASSES_ON_A_CPU == 0) {
+			pin_to(((intptr_t)arg + i / PASSES_ON_A_CPU) % cpus);
+			moves += cpu >= 0 && sched_getcpu() != cpu;
+			cpu = sched_getcpu();
+		}
+		run_loads(source, sink, ITERATIONS);
+	}
+	return (void *)moves;
+}
+
+static int threads(void)
+{
+	pthread_t thread[THREADS];
+	uintptr_t moves = 0;
+	void *n;
+
+	for (int i = 0; i < THREADS; i++) {
+		if (pthread_create(&thread[i], NULL, wanderer, (void *)(intptr_t)i)) {
+			fputs("workload: cannot start a thread\n", stderr);
+			return 1;
+		}
+	}
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(thread[i], &n);
+		moves += (uintptr_t)n;
+	}
+	printf("%ju\n", (uintmax_t)moves);
+	return 0;
+}
+
 static uint64_t now(void)
 {
 	struct timespec t;
@@ -300,11 +343,13 @@ int main(int argc, char **argv)
 	if (argc == 3)
 		passes = strtoull(argv[2], NULL, 0);
 	if (!passes) {
-		fputs("usage: workload KIND PASSES | workload time KIND | workload map\n", stderr);
+		fputs("usage: workload KIND PASSES | workload threads PASSES | workload time KIND | workload map\n", stderr);
 		return 2;
 	}
 	if (!strcmp(argv[1], "share"))
 		return share();
+	if (!strcmp(argv[1], "threads"))
+		return threads();
 
 	const struct kind *kind = kind_by_name(argv[1]);
 
