@@ -108,6 +108,29 @@ static void check_nspb(void)
 	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
 }
 
+/* FEAT_NV traps PMSCR_EL2 at EL1 to EL2, before NSPB can trap it to EL3. */
+static void check_nv(void)
+{
+	int nspb, read;
+
+	if (!FIELD(read_id_aa64mmfr2(), 27, 24))
+		return;
+	for (nspb = 0; nspb < 4; nspb++) {
+		mdcr_el3(NSPB(nspb) | ENPMSN | ENPMS3);
+		hcr_set(HCR_NV, 0);
+		for (read = 0; read < 2; read++) {
+			const struct spe_reg *r = &spe_regs[R_PMSCR_EL2];
+
+			ok(access(1, r, read) && exc.el == 2 &&
+			   exc.esr == sysreg_esr(r, read),
+			   "NSPB=0b%d%d, HCR_EL2.NV=1: %s of PMSCR_EL2 at EL1 traps to EL2",
+			   nspb >> 1, nspb & 1, read ? "a read" : "a write");
+		}
+		hcr_set(0, HCR_NV);
+	}
+	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+}
+
 static u64 rd_pmbidr(u64 x)
 {
 	(void)x;
@@ -250,6 +273,7 @@ void test_main(void)
 	}
 	isb();
 	check_nspb();
+	check_nv();
 	check_p();
 	check_enpmsn();
 	check_fgten();

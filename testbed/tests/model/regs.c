@@ -15,6 +15,11 @@ static int sve(void)
 	return FIELD(read_id_aa64pfr0(), 35, 32) != 0;
 }
 
+static int sme(void)
+{
+	return FIELD(read_id_aa64pfr1(), 27, 24) != 0;
+}
+
 static int ecv(void)
 {
 	return FIELD(read_id_aa64mmfr0(), 63, 60) != 0;
@@ -34,7 +39,7 @@ static void event_masks(int v, u64 pmsidr, u64 *ones, u64 *zeros)
 		*ones |= BIT(11);
 	else
 		*zeros |= BIT(11);
-	if (v >= 2 && sve())
+	if (v >= 2 && (sve() || sme()))
 		*ones |= BIT(17) | BIT(18);
 	else
 		*zeros |= BIT(17) | BIT(18);
@@ -42,11 +47,12 @@ static void event_masks(int v, u64 pmsidr, u64 *ones, u64 *zeros)
 		*ones |= BIT(6);
 	else
 		*zeros |= BIT(6);
-	/* E[8..10] and E[19..23] are of optional events: either is right. */
+	/* Of the optional ones the model has all but E[22], recently fetched. */
 	if (v >= 5)
-		*ones |= BIT(2) | BIT(4);
+		*ones |= BIT(2) | BIT(4) | 7UL << 8 | 7UL << 19 | BIT(23);
 	else
 		*zeros |= 0x1fUL << 19;
+	*zeros |= BIT(22);
 }
 
 static void check_reset(int unknown)

@@ -257,6 +257,22 @@ static void check_nv2(void)
 	stop_expecting();
 	ok(!exc.count && page[0x828 / 8] == 0x5a,
 	   "NV2, NV1=0: EL1 writes PMSCR_EL12 to memory at 0x828");
+	/* ... whatever HDFGWTR_EL2 says of PMSCR_EL1: the trap is of that name. */
+	if (fgt) {
+		write_hdfgwtr_el2(read_hdfgwtr_el2() | BIT(26));
+		write_hdfgrtr_el2(read_hdfgrtr_el2() | BIT(26));
+		isb();
+		expect_exceptions();
+		run_at(1, spe_regs[R_PMSCR_EL12].wr, 0xa5);
+		is(run_at(1, spe_regs[R_PMSCR_EL12].rd, 0), 0xa5,
+		   "NV2, NV1=0: EL1 reads PMSCR_EL12 from memory with HDFGRTR_EL2.PMSCR_EL1=1");
+		stop_expecting();
+		ok(!exc.count && page[0x828 / 8] == 0xa5,
+		   "NV2, NV1=0: EL1 writes PMSCR_EL12 to memory with HDFGWTR_EL2.PMSCR_EL1=1");
+		write_hdfgwtr_el2(read_hdfgwtr_el2() & ~BIT(26));
+		write_hdfgrtr_el2(read_hdfgrtr_el2() & ~BIT(26));
+		isb();
+	}
 	hcr_set(0, HCR_NV | HCR_NV2);
 }
 

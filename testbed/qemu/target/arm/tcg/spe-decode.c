@@ -217,6 +217,8 @@ static void decode_ldst_exclusive(uint32_t insn, SPEOp *op)
     bool o1 = bits(insn, 21, 21), o0 = bits(insn, 15, 15);
 
     if (o1 && o2) {                                     /* CAS */
+        /* One to XZR does not acquire. */
+        l = l && bits(insn, 20, 16) != 31;
         set_extended(op, true, OP_ATOMIC | (l || o0 ? OP_ACQ_REL : 0), size);
     } else if (o1 && size < 4) {                        /* CASP */
         set_extended(op, true, OP_ATOMIC | (l || o0 ? OP_ACQ_REL : 0),
@@ -241,7 +243,8 @@ static void decode_ldst_atomic(uint32_t insn, SPEOp *op)
         /* LD<OP> to XZR, of which ST<OP> is an alias, returns nothing. */
         bool returns = opc == 8 || bits(insn, 4, 0) != 31;
 
-        a = a && returns;
+        /* Nor does an access to XZR acquire, SWP included. */
+        a = a && bits(insn, 4, 0) != 31;
         set_extended(op, returns, OP_ATOMIC | (a || r ? OP_ACQ_REL : 0), size);
     }
 }
@@ -464,7 +467,7 @@ static bool simd_is_fp(uint32_t insn)
                 return !(size & 2);
             }
             return (opcode >= 0x0c && opcode <= 0x0f && (size & 2)) ||
-                   opcode == 0x16 || opcode == 0x17 || opcode > 0x18;
+                   opcode == 0x16 || opcode == 0x17 || opcode >= 0x18;
         }
         if (bits(insn, 11, 10) == 2 && bits(insn, 20, 17) == 8) {
             unsigned opcode = bits(insn, 16, 12);       /* across lanes, pairs */
@@ -874,7 +877,7 @@ static bool sve_is_scalar(uint32_t insn)
         if (!bits(insn, 21, 21)) {
             return false;
         }
-        if (bits(insn, 15, 11) == 0x0a) {       /* ADDVL, ADDPL, RDVL */
+        if (bits(insn, 15, 12) == 5) {          /* ADDVL, ADDSVL, RDVL ... */
             return true;
         }
         return bits(insn, 15, 13) == 7;         /* CNT, INC, SQINC ... */
@@ -934,6 +937,54 @@ static void decode_sve(CPUARMState *env, uint32_t insn, uint64_t random,
     }
 }
 
+/* The same for a tile: its rows and its columns have a predicate each. */
+static void govern_tile(CPUARMState *env, SPEOp *op, uint32_t insn,
+                        unsigned esz, unsigned elements)
+{
+    bool partial, empty;
+
+    govern(env, op, bits(insn, 12, 10), esz, elements);
+    partial = op->pred_partial;
+    empty = op->pred_empty;
+    govern(env, op, bits(insn, 15, 13), esz, elements);
+    op->pred_partial |= partial;
+    op->pred_empty &= empty;
+}
+
+/* The governing predicates of data processing, by the size of its input */
+static void decode_sme_predicates(CPUARMState *env, uint32_t insn, SPEOp *op,
+                                  uint32_t svl)
+{
+    unsigned esz;
+
+    switch (bits(insn, 31, 24)) {
+    case 0x80:                                  /* FMOPA, FMOPS */
+        esz = bits(insn, 22, 22) ? 3 : 2;
+        govern_tile(env, op, insn, esz, svl >> esz);
+        break;
+    case 0x81:                                  /* ... widening */
+        govern_tile(env, op, insn, 1, svl >> 1);
+        break;
+    case 0xa0:                                  /* SMOPA, UMOPA ... */
+    case 0xa1:
+        esz = bits(insn, 22, 22);
+        govern_tile(env, op, insn, esz, svl >> esz);
+        break;
+    case 0xc0:
+        switch (bits(insn, 21, 19)) {
+        case 0:                                 /* MOVA, to and from ZA */
+            esz = bits(insn, 16, 16) ? 4 : bits(insn, 23, 22);
+            govern(env, op, bits(insn, 12, 10), esz, svl >> esz);
+            break;
+        case 2:                                 /* ADDHA, ADDVA */
+            esz = bits(insn, 22, 22) ? 3 : 2;
+            govern_tile(env, op, insn, esz, svl >> esz);
+            break;
+        }
+        break;
+    }
+}
+
 static void decode_sme(CPUARMState *env, uint32_t insn, SPEOp *op)
 {
     uint32_t svl = sme_vq(env) * 16;
@@ -957,6 +1008,7 @@ static void decode_sme(CPUARMState *env, uint32_t insn, SPEOp *op)
     /* Without FEAT_SPE_SME: other, and neither Advanced SIMD nor SVE */
     op->simd = true;
     op->unit = SPE_UNIT_SIMD;
+    decode_sme_predicates(env, insn, op, svl);
     op->fp = bits(insn, 31, 25) == 0x40;        /* outer products */
     if (op->fp) {
         op->unit = SPE_UNIT_FP;

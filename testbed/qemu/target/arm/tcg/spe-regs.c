@@ -156,7 +156,7 @@ static uint32_t spe_ctx_in_use(CPUARMState *env)
     int owner = spe_owner_el(env, spe_owner_space(env));
     bool upper = extract64(env->spe.pmbptr, 55, 1);
     uint32_t used = BIT(ARM_SPE_CTX_MDCR_EL2) | BIT(ARM_SPE_CTX_MDCR_EL3) |
-                    BIT(ARM_SPE_CTX_SCR_EL3) | BIT(ARM_SPE_CTX_HCR_EL2_E2H);
+                    BIT(ARM_SPE_CTX_SCR_EL3);
 
     if (owner == 1) {
         used |= BIT(ARM_SPE_CTX_HCR_EL2) | BIT(ARM_SPE_CTX_SCTLR_EL1) |
@@ -168,7 +168,8 @@ static uint32_t spe_ctx_in_use(CPUARMState *env)
     } else {
         /* Without E2H there is one range, and TTBR0_EL2 maps it. */
         upper = upper && (env->cp15.hcr_el2 & HCR_E2H);
-        used |= BIT(ARM_SPE_CTX_SCTLR_EL2) | BIT(ARM_SPE_CTX_TCR_EL2) |
+        used |= BIT(ARM_SPE_CTX_HCR_EL2_E2H) |
+                BIT(ARM_SPE_CTX_SCTLR_EL2) | BIT(ARM_SPE_CTX_TCR_EL2) |
                 BIT(upper ? ARM_SPE_CTX_TTBR1_EL2 : ARM_SPE_CTX_TTBR0_EL2);
     }
     return used;
@@ -350,6 +351,16 @@ static CPAccessResult access_spe_sampling(CPUARMState *env,
     return CP_ACCESS_OK;
 }
 
+/* At EL1 FEAT_NV traps it to EL2, before MDCR_EL3 can trap it to EL3. */
+static CPAccessResult access_pmscr_el2(CPUARMState *env,
+                                       const ARMCPRegInfo *ri, bool isread)
+{
+    if (arm_current_el(env) == 2 && spe_nspb_trap(env)) {
+        return CP_ACCESS_TRAP_EL3;
+    }
+    return CP_ACCESS_OK;
+}
+
 /*
  * FEAT_FGT2 is here for PMSDSFR_EL1 only, as FEAT_SPE_FDS is of an
  * architecture version that has both.
@@ -418,24 +429,32 @@ uint64_t arm_spe_event_mask(ARMCPU *cpu)
     }
     if (cpu_isar_feature(aa64_spev1p1, cpu)) {
         mask |= BIT_ULL(11);            /* misaligned */
-        if (cpu_isar_feature(aa64_sve, cpu)) {
+        if (cpu_isar_feature(aa64_sve, cpu) ||
+            cpu_isar_feature(aa64_sme, cpu)) {
             mask |= BIT_ULL(17) | BIT_ULL(18);
         }
     }
     if (cpu_isar_feature(aa64_spev1p4, cpu)) {
         /* L1D access, TLB access, LLC access and miss, remote */
         mask |= BIT_ULL(2) | BIT_ULL(4) | MAKE_64BIT_MASK(8, 3);
-        /* L2D access and miss, modified, recently fetched, snooped */
-        mask |= MAKE_64BIT_MASK(19, 5);
+        /* L2D access and miss, modified, snooped; not recently fetched */
+        mask |= MAKE_64BIT_MASK(19, 3) | BIT_ULL(23);
     }
     return mask;
 }
 
 #define SPE_REG(crm, opc2)  ((crm) << 3 | (opc2))
 
+/* Without EL2, PMSCR_EL1.PCT reads as 0b01 and ignores writes (D24.7.8). */
+static uint64_t spe_fixed_pct(ARMCPU *cpu)
+{
+    return arm_feature(&cpu->env, ARM_FEATURE_EL2) ? 0 :
+           FIELD_DP64(0, PMSCR, PCT, 1);
+}
+
 /*
  * The bits of a register that hold what is written. The others are RES0 or
- * RAZ/WI on this PE, and read as zero.
+ * RAZ/WI on this PE, and read as zero, but for spe_fixed_pct().
  */
 static uint64_t spe_writable(ARMCPU *cpu, const ARMCPRegInfo *ri)
 {
@@ -445,7 +464,10 @@ static uint64_t spe_writable(ARMCPU *cpu, const ARMCPRegInfo *ri)
     switch (SPE_REG(ri->crm, ri->opc2)) {
     case SPE_REG(9, 0): /* PMSCR_EL1, PMSCR_EL2 */
         mask = R_PMSCR_E0SPE_MASK | R_PMSCR_E1SPE_MASK | R_PMSCR_CX_MASK |
-               R_PMSCR_PA_MASK | R_PMSCR_TS_MASK | R_PMSCR_PCT_MASK;
+               R_PMSCR_PA_MASK | R_PMSCR_TS_MASK;
+        if (arm_feature(&cpu->env, ARM_FEATURE_EL2)) {
+            mask |= R_PMSCR_PCT_MASK;
+        }
         if (!cpu_isar_feature(aa64_ecv_traps, cpu)) {
             mask &= ~FIELD_DP64(0, PMSCR, PCT, 2);
         }
@@ -529,6 +551,7 @@ static void spe_sampling_write(CPUARMState *env, const ARMCPRegInfo *ri,
     value &= spe_writable(cpu, ri);
     trace_spe_reg_write(CPU(cpu)->cpu_index, ri->name, value);
     raw_write(env, ri, value);
+    env->spe.pmscr_el[1] |= spe_fixed_pct(cpu);
     spe_written(env, ri, on, spe_armed(env));
 }
 
@@ -600,7 +623,7 @@ static const ARMCPRegInfo spe_reginfo[] = {
       .fieldoffset = offsetof(CPUARMState, spe.pmscr_el[1]) },
     { .name = "PMSCR_EL2", .state = ARM_CP_STATE_AA64,
       .opc0 = 3, .opc1 = 4, .crn = 9, .crm = 9, .opc2 = 0,
-      .access = PL2_RW, .accessfn = access_spe_sampling,
+      .access = PL2_RW, .accessfn = access_pmscr_el2,
       .writefn = spe_sampling_write, .raw_writefn = raw_write,
       .fieldoffset = offsetof(CPUARMState, spe.pmscr_el[2]) },
     { SPE_ENCODING("PMSICR_EL1", 9, 2),
@@ -801,6 +824,7 @@ void arm_spe_reset(ARMCPU *cpu)
                                        MDCR_ENPMSN | MDCR_ENPMS3);
         }
     }
+    env->spe.pmscr_el[1] |= spe_fixed_pct(cpu);
     arm_spe_sample_reset(env);
     arm_spe_buffer_reset(env);
     /*

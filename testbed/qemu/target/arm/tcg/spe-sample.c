@@ -490,6 +490,9 @@ static uint64_t spe_data_physical_address(CPUARMState *env, ARMSPESampler *s)
     if (!s->access.secure) {
         addr |= 1ull << 63;
     }
+    if (s->access.realm) {
+        addr |= 1ull << 60;
+    }
     if (s->access.checked) {
         addr |= 1ull << 62;
         addr = deposit64(addr, 56, 4, extract64(s->access.va, 56, 4));
@@ -573,6 +576,9 @@ static void spe_translate(CPUARMState *env, ARMSPESampler *s)
     a->pa_valid = true;
     a->pa = (full->phys_addr & TARGET_PAGE_MASK) | (a->va & ~TARGET_PAGE_MASK);
     a->secure = full->attrs.secure;
+    a->realm = full->attrs.space == ARMSS_Realm;
+    /* Only Tagged memory has tags to check against, see mte_helper.c. */
+    a->checked &= full->extra.arm.pte_attrs == 0xf0 && !(flags & TLB_MMIO);
     a->device = flags & TLB_MMIO;
 }
 
@@ -587,7 +593,7 @@ static void spe_complete(CPUARMState *env, ARMSPESampler *s, bool exception)
     s->pending = false;
     env->spe.step = 0;
     spe_count_population(env);
-    if ((s->insn & ~0x1fu) != INSN_MSR_PMSICR || exception) {
+    if ((s->insn & ~0x1fu) != INSN_MSR_PMSICR || s->access.nv2 || exception) {
         spe_step(env, &env->spe.pmsicr, s->pmsirr, &env->spe.rng);
         spe_add_population(env, 1);
     }
@@ -669,14 +675,16 @@ void HELPER(spe_sample_end)(CPUARMState *env)
     arm_spe_sample_end(env);
 }
 
-/* Is this access of the translation regime in use checked by FEAT_MTE? */
+/*
+ * Does FEAT_MTE check this access, by its address, if checks are active at its
+ * privilege and its memory is Tagged?
+ */
 static bool spe_tag_checked(CPUARMState *env, uint64_t va)
 {
     CPUARMTBFlags flags = env->hflags;
     unsigned range = extract64(va, 55, 1);
 
-    return EX_TBFLAG_A64(flags, MTE_ACTIVE) &&
-           extract32(EX_TBFLAG_A64(flags, TBID), range, 1) &&
+    return extract32(EX_TBFLAG_A64(flags, TBID), range, 1) &&
            !(extract32(EX_TBFLAG_A64(flags, TCMA), range, 1) &&
              extract64(va, 56, 4) == (range ? 15 : 0));
 }
@@ -692,6 +700,7 @@ void HELPER(spe_sample_begin)(CPUARMState *env, uint32_t insn)
     s->pending = true;
     s->insn = insn;
     s->pmsirr = env->spe.pmsirr;
+    s->access.nv2 = false;
     s->selected = spe_step(env, &pmsicr, s->pmsirr, &rng);
     if (!s->selected) {
         return;
@@ -713,7 +722,9 @@ void HELPER(spe_sample_begin)(CPUARMState *env, uint32_t insn)
     if (s->op.va_decoded) {
         s->access.valid = true;
         s->access.va = s->op.va;
-        s->access.checked = s->op.checked && spe_tag_checked(env, s->op.va);
+        s->access.checked = s->op.checked &&
+                            EX_TBFLAG_A64(env->hflags, MTE_ACTIVE) &&
+                            spe_tag_checked(env, s->op.va);
     }
 }
 
@@ -723,17 +734,21 @@ void HELPER(spe_sample_access)(CPUARMState *env, uint64_t va, uint32_t mmu_idx,
     ARMSPESampler *s = spe_sampler(env);
     SPEAccess *a = &s->access;
 
-    if (!s->pending || !s->selected) {
+    if (!s->pending) {
         return;
     }
-    if (flags & ARM_SPE_ACCESS_NV2) {
+    /* spe_complete() asks this of an MSR that was not selected, too. */
+    a->nv2 = flags & ARM_SPE_ACCESS_NV2;
+    if (!s->selected) {
+        return;
+    }
+    if (a->nv2) {
         bool load = extract32(s->insn, 21, 1);
 
         s->op = (SPEOp) {
             .class = SPE_CLASS_LDST, .subclass = 0x30 | !load,
             .unit = SPE_UNIT_MEMORY, .load = load, .store = !load, .size = 8,
         };
-        a->nv2 = true;
     }
     if (!a->valid) {
         a->valid = true;
@@ -746,10 +761,11 @@ void HELPER(spe_sample_access)(CPUARMState *env, uint64_t va, uint32_t mmu_idx,
 
 void arm_spe_sample_exception(CPUARMState *env)
 {
-    ARMSPESampler *s = env_archcpu(env)->spe_sampler;
+    ARMCPU *cpu = env_archcpu(env);
+    ARMSPESampler *s = cpu->spe_sampler;    /* NULL before the first sample */
     bool unwound = env->spe.sample_flags & SPE_SF_UNWOUND;
 
-    if (likely(!s)) {
+    if (!cpu_isar_feature(aa64_spe, cpu)) {
         return;
     }
     env->spe.sample_flags &= ~SPE_SF_UNWOUND;
@@ -759,18 +775,21 @@ void arm_spe_sample_exception(CPUARMState *env)
     case EXCP_FIQ:
     case EXCP_VIRQ:
     case EXCP_VFIQ:
+    case EXCP_SERR:
     case EXCP_VSERR:
     case EXCP_NMI:
     case EXCP_VINMI:
     case EXCP_VFNMI:
         /* Taken between two instructions: one to be restarted begins again */
-        s->pending = false;
+        if (s) {
+            s->pending = false;
+        }
         break;
     case EXCP_SEMIHOST:
         arm_spe_sample_end(env);
         break;
     default:
-        if (s->pending) {
+        if (s && s->pending) {
             spe_complete(env, s, true);
         } else if (unwound) {
             /* It is of the population, although it did not complete. */

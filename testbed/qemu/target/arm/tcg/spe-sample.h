@@ -97,7 +97,8 @@ typedef struct SPEAccess {
     uint64_t va;
     bool pa_valid;
     bool device;                /* not RAM: never cached */
-    bool secure;
+    bool secure;                /* the physical address space */
+    bool realm;
     uint64_t pa;
 } SPEAccess;
 
