@@ -305,7 +305,7 @@ void handle_exception(struct frame *f, int el, int vec)
 	case 0:
 		if (el == 2 && (ec == ESR_HVC || ec == ESR_SVC) && imm == RETURN)
 			leave_lower(f->x[0], lower_sp[read_mpidr() & 3]);
-		if (el == 1 && ec == ESR_SVC && imm == RETURN)
+		if (el == 1 && (ec == ESR_SVC || ec == ESR_SVC32) && imm == RETURN)
 			hvc_return(f->x[0], (u64)f + 288);
 		if (el == 3 && ec == ESR_SMC && imm == 1) {
 			f->x[0] = ((fn_t)f->x[0])(f->x[1]);

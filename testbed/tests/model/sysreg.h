@@ -193,6 +193,7 @@ static inline void psb_csync(void) { asm volatile("hint #17" : : : "memory"); }
 #define ESR_SYSREG		0x18
 #define ESR_HVC			0x16
 #define ESR_SVC			0x15
+#define ESR_SVC32		0x11
 #define ESR_SMC			0x17
 
 #endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * AArch32 code of a32.c, and the way to it.
+ *
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ */
+	.text
+	/*
+	 * u64 a32_spin(loops), at EL1: run a loop of 2 instructions at EL0 in
+	 * AArch32 state. Its SVC returns from this function's caller, as the
+	 * one of tramp_el0 does.
+	 */
+	.globl	a32_spin
+a32_spin:
+	mov	x1, #0x1d0		/* User mode, A32; A, I and F masked */
+	msr	spsr_el1, x1
+	adr	x1, 1f
+	msr	elr_el1, x1
+	eret
+1:
+	.inst	0xe2500001		/* subs r0, r0, #1 */
+	.inst	0x1afffffd		/* bne 1b */
+	.inst	0xef000077		/* svc #RETURN */
