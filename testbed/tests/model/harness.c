@@ -492,14 +492,21 @@ static void mmu_init(void)
 	map(s2_root, s2_start_level, RAM, RAM, 0x8000000, 2, S2_RW);
 }
 
+static void mmu_on_el1(void)
+{
+	write_mair_el1(0xff00);
+	write_tcr_el1(TCR_COMMON | BIT(23) | (u64)pa_range << 32);
+	write_ttbr0_el1((u64)el1_root);
+	isb();
+	write_sctlr_el1(SCTLR_EL1_ON);
+	isb();
+}
+
 static void mmu_on(void)
 {
 	u64 parange = pa_range;
 
-	write_mair_el1(0xff00);
-	write_tcr_el1(TCR_COMMON | BIT(23) | parange << 32);
-	write_ttbr0_el1((u64)el1_root);
-	write_sctlr_el1(SCTLR_EL1_ON);
+	mmu_on_el1();
 	/* T0SZ, SL0, WB, IS, PS */
 	write_vtcr_el2((s2_start_level ? 25UL | 1 << 6 : 16UL | 2 << 6) |
 		       1 << 8 | 1 << 10 | 3 << 12 | parange << 16 | BIT(31));
@@ -544,6 +551,7 @@ static struct {
 } mailbox[4];
 
 void boot_cpu(void);
+void boot_el1(void);
 void secondary_cpu(void);
 
 void secondary_cpu(void)
@@ -587,16 +595,31 @@ u64 cpu_wait(int cpu)
 	return mailbox[cpu].result;
 }
 
-void boot_cpu(void)
+static void boot(void (*on)(void), void (*test)(void))
 {
 	u64 block[2] = { (u64)cmdline, sizeof(cmdline) - 1 };
 
 	semihost(0x15, block);			/* SYS_GET_CMDLINE */
 	mmu_init();
-	mmu_on();
-	test_main();
+	on();
+	test();
 	print("1..%u\n", tests);
 	exit_qemu(failures != 0);
+}
+
+void boot_cpu(void)
+{
+	boot(mmu_on, test_main);
+}
+
+void __attribute__((weak)) test_el1(void)
+{
+	bail("this program needs EL2");
+}
+
+void boot_el1(void)
+{
+	boot(mmu_on_el1, test_el1);
 }
 
 /* --- GIC ------------------------------------------------------------------ */

@@ -40,6 +40,8 @@ const char *arg_text(const char *name);
 
 /* The test program. Runs at EL2 on CPU 0 with the MMU on. */
 void test_main(void);
+/* The same on a machine without EL2, at EL1; few programs have it. */
+void test_el1(void);
 /* The last line of a program that the monitor of `run` ends: see monitor.sh. */
 void hold(void) __attribute__((noreturn));
 
@@ -183,6 +185,8 @@ u64 wl_device(u64 loops);	/* loops of WL_DEVICE_INSNS instructions */
 extern char wl_device_loop[];
 u64 wl_spin(u64 loops);		/* 2 instructions a loop */
 extern char wl_spin_loop[], wl_spin_end[];
+u64 wl_access(u64 va);		/* loads of va and stores of va + 8, 5000 */
+extern char wl_access_ldr[];
 u64 wl_mix(u64 loops);		/* loads, stores, branches, FP; about 60 a loop */
 extern char wl_mix_start[], wl_mix_end[];
 

@@ -399,19 +399,6 @@ wl_nv2_msr:
 	b.ne	wl_nv2
 	ret
 
-	/* u64 wl_access(va): loads and stores at va, 5000 times */
-	.globl	wl_access, wl_access_ldr
-wl_access:
-	mov	x1, #5000
-1:
-wl_access_ldr:
-	ldr	x2, [x0]
-	str	x2, [x0, #8]
-	subs	x1, x1, #1
-	b.ne	1b
-	mov	x0, #0
-	ret
-
 	.bss
 	.balign	4096
 	.globl	rec_data

@@ -22,8 +22,7 @@ enum { K_PLAIN, K_GATHER, K_ANYVA, K_WITHIN, K_EXCEPTION };
 extern const struct expect expect_base[], expect_exception[], expect_sve[],
 	expect_mops[];
 extern u64 rec_base(u64), rec_exception(u64), rec_sve(u64), rec_mops(u64);
-extern u64 wl_access(u64);
-extern char wl_access_ldr[], rec_exception_back[];
+extern char rec_exception_back[];
 extern u64 wl_nv2(u64);
 extern char wl_nv2_mrs[], wl_nv2_msr[];
 extern u8 rec_data[];

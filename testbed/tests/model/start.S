@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Entry, exception vectors of EL3, EL2 and EL1, and the way down to a lower
- * Exception level and back. main() runs at EL2; with EL3 present, EL3 only
- * sets the machine up and then serves calls (SMC #1).
+ * Exception level and back. test_main() runs at EL2; with EL3 present, EL3
+ * only sets the machine up and then serves calls (SMC #1). Without EL2,
+ * test_el1() runs at EL1.
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
@@ -64,7 +65,10 @@ _start:
 	msr	elr_el3, x0
 	eret
 
-1:	cpu_stack 2
+1:	mrs	x9, CurrentEL
+	cmp	x9, #(1 << 2)
+	b.eq	start_el1
+	cpu_stack 2
 	mov	sp, x0
 	mov64	x0, (1 << 31)		/* RW */
 	msr	hcr_el2, x0
@@ -89,6 +93,18 @@ _start:
 	b.ne	1f
 	bl	boot_cpu
 1:	bl	secondary_cpu
+	b	.
+
+	/* A machine without EL2: one CPU, which stays at EL1 */
+start_el1:
+	cpu_stack 1
+	mov	sp, x0
+	ldr	x0, =vectors_el1
+	msr	vbar_el1, x0
+	mov	x0, #(3 << 20 | 3 << 16)	/* FPEN, ZEN */
+	msr	cpacr_el1, x0
+	isb
+	bl	boot_el1
 	b	.
 
 	.text
