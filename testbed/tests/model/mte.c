@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * CH and PAT of the data physical address packet: was the access checked
+ * against an Allocation Tag, and with which (Arm ARM D18.2.1)? By the memory's
+ * type, TCMA0, and SCTLR_EL1.TCF and TCF0, which is that of LDTR and STTR.
+ *
+ * Copyright (c) 2026 The kvm-arm64-spe developers
+ */
+#include "decode.h"
+
+extern u64 mte_access(u64);
+extern char mte_ldr[], mte_str[], mte_ldtr[], mte_sttr[], mte_ld1[];
+
+#define MAX_RECS	4096
+static struct record recs[MAX_RECS];
+
+#define HCR_ATA		BIT(56)
+#define TCR_TBI0	BIT(37)
+#define TCR_TCMA0	BIT(57)
+#define SCTLR_TCF0	BIT(38)		/* synchronous */
+#define SCTLR_TCF	BIT(40)
+#define SCTLR_ATA0	BIT(42)
+#define SCTLR_ATA	BIT(43)
+
+#define PA_CH		BIT(62)
+#define PA_PAT(a)	FIELD(a, 59, 56)
+
+static const struct {
+	const char *name;
+	char *pc;
+	int unpriv;
+} insns[] = {
+	{ "LDR", mte_ldr, 0 }, { "STR", mte_str, 0 }, { "LDTR", mte_ldtr, 1 },
+	{ "STTR", mte_sttr, 1 }, { "LD1D", mte_ld1, 0 },
+};
+
+static void check(int tcf, int tcf0, int tagged, int tag, int tcma)
+{
+	u64 va = WINDOW | (tagged ? 0 : PAGE_SIZE) | (u64)tag << 56;
+	struct session s = {
+		.owner = 1, .pmscr_el1 = PMSCR_E1SPE | PMSCR_PA,
+		.pmscr_el2 = PMSCR_PA, .pmbptr = BUF, .limit = BUF + 0x100000,
+	};
+	u64 sctlr = read_sctlr_el1(), tcr = read_tcr_el1();
+	unsigned int k;
+	int n, i;
+
+	write_sctlr_el1(sctlr | SCTLR_ATA | SCTLR_ATA0 | (tcf ? SCTLR_TCF : 0) |
+			(tcf0 ? SCTLR_TCF0 : 0));
+	write_tcr_el1(tcr | TCR_TBI0 | (tcma ? TCR_TCMA0 : 0));
+	tlbi_all();
+	spe_run(&s, 1, mte_access, va);
+	write_sctlr_el1(sctlr);
+	write_tcr_el1(tcr);
+	tlbi_all();
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	for (k = 0; k < ARRAY_SIZE(insns); k++) {
+		int want = (insns[k].unpriv ? tcf0 : tcf) && tagged && !(tcma && !tag);
+		u64 pa = BUF2 + (va & PAGE_SIZE), first = 0;
+		int in = 0, bad = 0;
+
+		pa |= BIT(63) | (want ? PA_CH | (u64)tag << 56 : 0);
+		for (i = 0; i < n; i++) {
+			if (ADDR(recs[i].addr[A_PC]) != (u64)insns[k].pc)
+				continue;
+			in++;
+			if (!(recs[i].addrs & BIT(A_PA)) || recs[i].addr[A_PA] != pa) {
+				if (!bad++)
+					first = recs[i].addr[A_PA];
+			}
+		}
+		ok(in > 2 && !bad,
+		   "%s, TCF=%d TCF0=%d TCMA0=%d, %s memory, tag %d: %s", insns[k].name,
+		   tcf, tcf0, tcma, tagged ? "Tagged" : "other", tag,
+		   want ? "checked" : "not checked");
+		if (in <= 2 || bad)
+			print("# %d of %d wrong, PA %#lx want %#lx\n", bad, in, first, pa);
+	}
+}
+
+void test_main(void)
+{
+	struct session s = {
+		.owner = 1, .pmbptr = BUF, .limit = BUF + 0x1000,
+	};
+	int bits;
+
+	if (!ok(FIELD(read_id_aa64pfr1(), 11, 8) >= 2, "FEAT_MTE2 is implemented"))
+		return;
+	write_pmscr_el1(0);
+	write_pmscr_el2(0);
+	write_pmbsr(0);
+	spe_start(&s);		/* fills in id */
+	spe_stop(&s);
+	hcr_set(HCR_ATA, 0);
+	write_zcr_el2(1);
+	write_zcr_el1(1);
+	write_mair_el1(0xf0ff00);	/* 2: Normal Tagged */
+	map(el1_root, 0, WINDOW, BUF2, PAGE_SIZE, 3,
+	    (PTE_RW & ~PTE_ATTR(7)) | PTE_ATTR(2) | PTE_USER);
+	map(el1_root, 0, WINDOW + PAGE_SIZE, BUF2 + PAGE_SIZE, PAGE_SIZE, 3,
+	    PTE_RW | PTE_USER);
+	tlbi_all();
+	for (bits = 0; bits < 32; bits++)
+		check(bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1 ? 5 : 0,
+		      bits >> 4);
+}
