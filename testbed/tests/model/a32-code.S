@@ -21,3 +21,24 @@ a32_spin:
 	.inst	0xe2500001		/* subs r0, r0, #1 */
 	.inst	0x1afffffd		/* bne 1b */
 	.inst	0xef000077		/* svc #RETURN */
+
+	/*
+	 * u32 a32_serror(), at EL1 in AArch32 state with a32_vectors: 1, or
+	 * the DFSR of the data abort that comes first.
+	 */
+	.globl	a32_serror, a32_vectors
+a32_serror:
+	.inst	0xe3a00001		/* mov r0, #1 */
+	.inst	0xe320f000		/* nop */
+	.inst	0xe320f000		/* nop */
+	.inst	0xe1400777		/* hvc #RETURN */
+
+	.balign	32
+a32_vectors:
+	.rept	4
+	.inst	0xe1400777		/* hvc #RETURN */
+	.endr
+	.inst	0xee150f10		/* mrc p15, 0, r0, c5, c0, 0: DFSR */
+	.inst	0xe1400777		/* hvc #RETURN; not used as a vector */
+	.inst	0xe1400777
+	.inst	0xe1400777

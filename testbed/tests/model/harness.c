@@ -303,7 +303,8 @@ void handle_exception(struct frame *f, int el, int vec)
 			return;
 		break;
 	case 0:
-		if (el == 2 && (ec == ESR_HVC || ec == ESR_SVC) && imm == RETURN)
+		if (el == 2 && imm == RETURN &&
+		    (ec == ESR_HVC || ec == ESR_HVC32 || ec == ESR_SVC))
 			leave_lower(f->x[0], lower_sp[read_mpidr() & 3]);
 		if (el == 1 && (ec == ESR_SVC || ec == ESR_SVC32) && imm == RETURN)
 			hvc_return(f->x[0], (u64)f + 288);
@@ -337,13 +338,18 @@ void handle_exception(struct frame *f, int el, int vec)
 u64 run_spsr_bits;
 u64 el3_mdcr_reset = -1UL;
 
+u64 run_spsr(u64 spsr, fn_t fn, u64 arg)
+{
+	return enter_lower(fn, arg, spsr, &lower_sp[read_mpidr() & 3]);
+}
+
 u64 run_at(int el, fn_t fn, u64 arg)
 {
 	u64 spsr = 0x3c0 | run_spsr_bits | (el ? (u64)el << 2 | 1 : 0);
 
 	if (el == 2)
 		return fn(arg);
-	return enter_lower(fn, arg, spsr, &lower_sp[read_mpidr() & 3]);
+	return run_spsr(spsr, fn, arg);
 }
 
 int has_vhe(void)

@@ -74,6 +74,8 @@ extern void (*irq_hook)(void);
 typedef u64 (*fn_t)(u64);
 /* Run fn(arg) at EL0, EL1 or EL2 and give its result. */
 u64 run_at(int el, fn_t fn, u64 arg);
+/* The same with all of SPSR_EL2; in AArch32 state fn is A32 code. */
+u64 run_spsr(u64 spsr, fn_t fn, u64 arg);
 extern u64 run_spsr_bits;		/* OR'd into SPSR: PAN, for instance */
 u64 call_el3(fn_t fn, u64 arg);
 /* At Secure EL1 (or EL2 with SCR_EL3.EEL2) by way of EL3. */

@@ -190,7 +190,8 @@ common_el\el :
 
 /*
  * u64 enter_lower(fn, arg, spsr, u64 *sp): run fn(arg) with SPSR_EL2 = spsr;
- * the result comes back through leave_lower().
+ * the result comes back through leave_lower(). In AArch32 state fn has no
+ * argument, and makes the HVC itself.
  */
 	.globl	enter_lower
 enter_lower:
@@ -200,6 +201,8 @@ enter_lower:
 	adr	x10, tramp_el1
 	tst	x2, #0xf
 	csel	x9, x9, x10, eq
+	tst	x2, #0x10		/* AArch32 */
+	csel	x9, x9, x0, eq
 	msr	elr_el2, x9
 	eret
 

@@ -194,6 +194,7 @@ static inline void psb_csync(void) { asm volatile("hint #17" : : : "memory"); }
 #define ESR_HVC			0x16
 #define ESR_SVC			0x15
 #define ESR_SVC32		0x11
+#define ESR_HVC32		0x12
 #define ESR_SMC			0x17
 
 #endif
