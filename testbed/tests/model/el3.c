@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * With EL3 (-M secure=on): MDCR_EL3.NSPB and EnPMSN, SCR_EL3.FGTEn, PMBIDR.P
- * and profiling in both Security states (Arm ARM D24.7, D17.4, D17.7.5).
+ * and profiling in all Security states (Arm ARM D24.7, D17.4, D17.7.5).
+ *
+ * Argument: rme=1 where there is a Realm state, and only then.
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
@@ -9,6 +11,7 @@
 #include "decode.h"
 
 #define NSPB(x)		((u64)(x) << 12)
+#define NSPBE		BIT(11)
 #define ENPMSN		BIT(36)
 #define ENPMS3		BIT(42)
 
@@ -237,6 +240,59 @@ static void check_sampling(void)
 		}
 }
 
+/* Realm state owns the buffer: NS and NSE in the packets (D18.2.1). */
+static void check_realm(void)
+{
+	int nspbe, realm, k;
+
+	if (!FIELD(read_id_aa64pfr0(), 55, 52)) {
+		ok(!arg("rme", 0), "FEAT_RME is as the case says");
+		return;
+	}
+	for (nspbe = 0; nspbe < 2; nspbe++)
+		for (realm = 0; realm < 2; realm++) {
+			int want = nspbe == realm, n, in = 0, bad = 0;
+			u64 ns = BIT(63) | (realm ? BIT(60) : 0);
+			struct session s = {
+				.owner = 1, .pmscr_el1 = PMSCR_E1SPE | PMSCR_PA,
+				.pmscr_el2 = PMSCR_PA,
+				.pmbptr = BUF, .limit = BUF + 0x10000,
+				.pmsicr = 100,
+			};
+
+			mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+			spe_start(&s);
+			mdcr_el3(NSPB(3) | (nspbe ? NSPBE : 0) | ENPMSN | ENPMS3);
+			if (realm)
+				run_realm(1, wl_access, BUF2);
+			else
+				run_at(1, wl_access, BUF2);
+			psb_csync();
+			dsb_nsh();
+			isb();
+			mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+			spe_stop(&s);
+			n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+			for (k = 0; k < n; k++) {
+				const struct record *r = &recs[k];
+
+				if (ADDR(r->addr[A_PC]) != (u64)wl_access_ldr)
+					continue;
+				in++;
+				bad += r->addr[A_PC] != (ns | BIT(61) | (u64)wl_access_ldr) ||
+				       r->addr[A_PA] != (ns | BUF2);
+			}
+			ok(want ? in > 10 && !bad : !n && s.end_pmsicr == 100,
+			   "NSPBE=%d: %s EL1 is sampled: %s", nspbe,
+			   realm ? "Realm" : "Non-secure",
+			   want ? realm ? "yes, with NSE=1" : "yes, with NSE=0" : "no");
+			if (want ? in <= 10 || bad : n)
+				print("# %d records, %d loads, %d wrong, PC %#lx PA %#lx, PMBSR %#lx\n",
+				      n, in, bad, recs[0].addr[A_PC], recs[0].addr[A_PA],
+				      s.end_pmbsr);
+		}
+}
+
 /* EL3 is never sampled. */
 static void check_el3_off(void)
 {
@@ -278,5 +334,6 @@ void test_main(void)
 	check_enpmsn();
 	check_fgten();
 	check_sampling();
+	check_realm();
 	check_el3_off();
 }

@@ -364,6 +364,7 @@ int has_el3(void)
 
 struct secure_call {
 	int el;
+	u64 scr;		/* the Security state */
 	fn_t fn;
 	u64 arg;
 };
@@ -377,7 +378,7 @@ static u64 secure_at_el3(u64 p)
 	/* enter_secure() comes back by an exception of its own */
 	asm volatile("mrs %0, elr_el3" : "=r"(elr));
 	asm volatile("mrs %0, spsr_el3" : "=r"(spsr));
-	write_scr_el3((scr & ~BIT(0)) | (c->el == 2 ? BIT(18) : 0));
+	write_scr_el3((scr & ~(SCR_NS | SCR_NSE)) | c->scr);
 	isb();
 	r = enter_secure(c->fn, c->arg, 0x3c1 | (u64)c->el << 2, &secure_sp);
 	write_scr_el3(scr);
@@ -390,7 +391,14 @@ static u64 secure_at_el3(u64 p)
 
 u64 run_secure(int el, fn_t fn, u64 arg)
 {
-	struct secure_call c = { el, fn, arg };
+	struct secure_call c = { el, el == 2 ? SCR_EEL2 : 0, fn, arg };
+
+	return call_el3(secure_at_el3, (u64)&c);
+}
+
+u64 run_realm(int el, fn_t fn, u64 arg)
+{
+	struct secure_call c = { el, SCR_NS | SCR_NSE, fn, arg };
 
 	return call_el3(secure_at_el3, (u64)&c);
 }

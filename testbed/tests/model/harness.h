@@ -80,6 +80,8 @@ extern u64 run_spsr_bits;		/* OR'd into SPSR: PAN, for instance */
 u64 call_el3(fn_t fn, u64 arg);
 /* At Secure EL1 (or EL2 with SCR_EL3.EEL2) by way of EL3. */
 u64 run_secure(int el, fn_t fn, u64 arg);
+/* At Realm EL1 or EL2 (FEAT_RME) by way of EL3. */
+u64 run_realm(int el, fn_t fn, u64 arg);
 int has_el3(void);
 int has_vhe(void);
 extern u64 el3_mdcr_reset;

@@ -188,6 +188,10 @@ static inline void psb_csync(void) { asm volatile("hint #17" : : : "memory"); }
 #define MDCR_E2PB(x)		((u64)(x) << 12)
 #define MDCR_TPMS		BIT(14)
 
+#define SCR_NS			BIT(0)
+#define SCR_EEL2		BIT(18)
+#define SCR_NSE			BIT(62)
+
 #define ESR_EC(v)		FIELD(v, 31, 26)
 #define ESR_UNDEF		0x00
 #define ESR_SYSREG		0x18
