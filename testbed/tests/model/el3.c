@@ -240,6 +240,46 @@ static void check_sampling(void)
 		}
 }
 
+/* EL2 is disabled in Secure state: PMSCR_EL1.PA and CX decide alone (D17.6.9). */
+static void check_el2_disabled(void)
+{
+	int bits;
+
+	for (bits = 0; bits < 4; bits++) {
+		int pa = bits & 1, el2 = bits >> 1, n, k, in = 0, bad = 0;
+		struct session s = {
+			.owner = 1, .pmscr_el1 = PMSCR_E1SPE | (pa ? PMSCR_PA : 0),
+			.pmscr_el2 = el2 ? PMSCR_PA | PMSCR_CX : 0,
+			.pmbptr = BUF, .limit = BUF + 0x10000, .pmsicr = 100,
+		};
+
+		mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+		spe_start(&s);
+		mdcr_el3(NSPB(1) | ENPMSN | ENPMS3);
+		run_secure(1, wl_access, BUF2);
+		psb_csync();
+		dsb_nsh();
+		isb();
+		mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+		spe_stop(&s);
+		n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+		for (k = 0; k < n; k++) {
+			const struct record *r = &recs[k];
+
+			if (ADDR(r->addr[A_PC]) != (u64)wl_access_ldr)
+				continue;
+			in++;
+			bad += !!(r->addrs & BIT(A_PA)) != pa ||
+			       (pa && r->addr[A_PA] != BUF2) || r->ctxs;
+		}
+		ok(in > 10 && !bad,
+		   "Secure EL1, EL2 disabled, PA of EL1 %d, PA and CX of EL2 %d: %s physical address, no CONTEXTIDR_EL2",
+		   pa, el2, pa ? "a Secure" : "no");
+		if (in <= 10 || bad)
+			print("# %d records, %d loads, %d wrong\n", n, in, bad);
+	}
+}
+
 /* Realm state owns the buffer: NS and NSE in the packets (D18.2.1). */
 static void check_realm(void)
 {
@@ -334,6 +374,7 @@ void test_main(void)
 	check_enpmsn();
 	check_fgten();
 	check_sampling();
+	check_el2_disabled();
 	check_realm();
 	check_el3_off();
 }
