@@ -318,7 +318,7 @@ static void spe_report_spu(const SPESpu *spu, int err)
         break;
     case -EINVAL:
         error_report("spe-spu=%s: none of the CPUs that the VM may run on has "
-                     "this SPU", spu->name);
+                     "this SPU; choose another with spe-spu", spu->name);
         break;
     default:
         error_report("spe-spu=%s: %s", spu->name, strerror(-err));
@@ -384,11 +384,28 @@ int kvm_arm_spe_init_vcpu(ARMCPU *cpu)
     return ret;
 }
 
+/* Bytes that count against RLIMIT_MEMLOCK now */
+static uint64_t spe_locked(void)
+{
+    g_autofree char *status = NULL;
+    const char *locked;
+    uint64_t kib = 0;
+
+    if (g_file_get_contents("/proc/self/status", &status, NULL, NULL)) {
+        locked = strstr(status, "VmLck:");
+        if (locked) {
+            kib = g_ascii_strtoull(locked + strlen("VmLck:"), NULL, 10);
+        }
+    }
+    return kib * KiB;
+}
+
 void kvm_arm_spe_init(ARMCPU *cpu)
 {
     uint64_t size = cpu->spe.max_buffer_size;
     struct rlimit rl = { .rlim_cur = RLIM_INFINITY };
     int irq = cpu->kvm_spe_irq;
+    uint64_t need = 0;
     int ret;
 
     if (!cpu->spe.enabled) {
@@ -402,8 +419,12 @@ void kvm_arm_spe_init(ARMCPU *cpu)
     }
     ret = spe_set_attr(cpu, KVM_ARM_VCPU_SPE_INIT, NULL);
     getrlimit(RLIMIT_MEMLOCK, &rl);
-    if (ret == -ENOMEM && size && rl.rlim_cur != RLIM_INFINITY) {
-        uint64_t need = spe_max_pages(size) * qemu_real_host_page_size();
+    if (size) {
+        need = spe_max_pages(size) * qemu_real_host_page_size();
+    }
+    /* Memory can also have run out in the host */
+    if (ret == -ENOMEM && size && rl.rlim_cur != RLIM_INFINITY &&
+        spe_locked() + need > rl.rlim_cur) {
         unsigned cpus = MACHINE(qdev_get_machine())->smp.cpus;
 
         error_report("spe=on: RLIMIT_MEMLOCK, %" PRIu64 " KiB, is too low for "
