@@ -1946,7 +1946,15 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 
 	switch (a.why) {
 	case SPE_STOP_END:
+		break;
 	case SPE_STOP_S1:
+		/*
+		 * The SPU has passed stage 1 here, and would again: as it does
+		 * with stage 1 off and an address that is larger than the VM's,
+		 * but not than what the guest's PARange allows.
+		 */
+		if (fault && a.stop <= ptr)
+			ret = KVM_SPE_PIN_NOT_ALLOWED;
 		break;
 	case SPE_STOP_NO_SLOT:
 		if (a.stop <= ptr)
