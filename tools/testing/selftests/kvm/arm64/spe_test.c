@@ -111,8 +111,93 @@ asm(
 "	.popsection\n"
 );
 
+/*
+ * guest_regime(tcr, ttbr0, ttbr1, ptr, limit, pmscr, iterations, half): a
+ * profile while TCR_EL1 and both TTBRs are others. Half of the address space
+ * may be useless then: the code runs in the half at @half, 0 or the upper one's
+ * base, and touches no memory. Returns PMBSR_EL1 and PMBPTR_EL1.
+ *
+ * guest_flat: with stage 1 off. Loops x0 times, leaves PMBSR_EL1, PMBPTR_EL1
+ * and PMBLIMITR_EL1 in x1 to x3, and exits by a store to x4.
+ */
+asm(
+"	.pushsection .text\n"
+"	.balign	256\n"
+"	.global	guest_regime\n"
+"guest_regime:\n"
+"	mrs	x8, tcr_el1\n"
+"	mrs	x9, ttbr0_el1\n"
+"	mrs	x10, ttbr1_el1\n"
+"	adr	x11, 1f\n"
+"	orr	x11, x11, x7\n"
+"	adr	x12, 3f\n"
+"	br	x11\n"
+"1:	msr	ttbr0_el1, x1\n"
+"	msr	ttbr1_el1, x2\n"
+"	msr	tcr_el1, x0\n"
+"	isb\n"
+"	tlbi	vmalle1\n"
+"	dsb	nsh\n"
+"	isb\n"
+"	msr	" __stringify(S3_0_C9_C10_1) ", x3\n"	/* PMBPTR_EL1 */
+"	msr	" __stringify(S3_0_C9_C10_3) ", xzr\n"	/* PMBSR_EL1 */
+"	msr	" __stringify(S3_0_C9_C10_0) ", x4\n"	/* PMBLIMITR_EL1 */
+"	isb\n"
+"	msr	" __stringify(S3_0_C9_C9_0) ", x5\n"	/* PMSCR_EL1 */
+"	isb\n"
+"2:	subs	x6, x6, #1\n"
+"	b.ne	2b\n"
+"	msr	" __stringify(S3_0_C9_C9_0) ", xzr\n"
+"	isb\n"
+"	hint	#17\n"		/* psb csync */
+"	dsb	nsh\n"
+"	isb\n"
+"	mrs	x13, " __stringify(S3_0_C9_C10_3) "\n"
+"	mrs	x14, " __stringify(S3_0_C9_C10_1) "\n"
+"	msr	" __stringify(S3_0_C9_C10_0) ", xzr\n"
+"	msr	" __stringify(S3_0_C9_C10_3) ", xzr\n"
+"	isb\n"
+"	msr	ttbr0_el1, x9\n"
+"	msr	ttbr1_el1, x10\n"
+"	msr	tcr_el1, x8\n"
+"	isb\n"
+"	tlbi	vmalle1\n"
+"	dsb	nsh\n"
+"	isb\n"
+"	mov	x0, x13\n"
+"	mov	x1, x14\n"
+"	br	x12\n"
+"3:	ret\n"
+"	.balign	256\n"
+"	.global	guest_flat, guest_flat_loop, guest_flat_loop_end\n"
+"guest_flat:\n"
+"guest_flat_loop:\n"
+"	subs	x0, x0, #1\n"
+"	b.ne	guest_flat_loop\n"
+"guest_flat_loop_end:\n"
+"	msr	" __stringify(S3_0_C9_C9_0) ", xzr\n"
+"	isb\n"
+"	hint	#17\n"		/* psb csync */
+"	dsb	nsh\n"
+"	isb\n"
+"	mrs	x1, " __stringify(S3_0_C9_C10_3) "\n"
+"	mrs	x2, " __stringify(S3_0_C9_C10_1) "\n"
+"	mrs	x3, " __stringify(S3_0_C9_C10_0) "\n"
+"	str	xzr, [x4]\n"
+"	b	.\n"
+"	.popsection\n"
+);
+
 void guest_profile(u64 array, u64 mask, u64 iterations, u64 pmscr);
 void guest_loop(u64 array, u64 mask, u64 iterations);
+/* Returned in two registers, without memory */
+struct guest_stopped {
+	u64 pmbsr, pmbptr;
+};
+
+struct guest_stopped guest_regime(u64 tcr, u64 ttbr0, u64 ttbr1, u64 ptr, u64 limit, u64 pmscr,
+				  u64 iterations, u64 half);
+extern char guest_flat[], guest_flat_loop[], guest_flat_loop_end[];
 extern char guest_profile_end[], guest_loop_end[];
 extern char guest_el0_loop[], guest_el0_loop_end[];
 extern char __executable_start[], etext[];
@@ -1221,20 +1306,22 @@ struct host_session {
 	size_t mp_len, aux_len;
 };
 
-static struct host_session host_session_open(int cpu, u64 period)
+/* perf's terms, as the driver lists them in its 'format' folder */
+#define TERM_TS		BIT(0)
+#define TERM_PA		BIT(1)
+#define TERM_PCT	BIT(2)
+
+/* @attr: what is not the same for all sessions */
+static struct host_session host_session_open_attr(int cpu, struct perf_event_attr attr, int pages)
 {
-	struct perf_event_attr attr = {
-		.type = spe_spus[0].type,
-		.size = sizeof(attr),
-		.config = 1,		/* ts_enable */
-		.sample_period = period,
-		.disabled = 1,
-	};
 	struct host_session s = {
 		.mp_len = 9 * getpagesize(),
-		.aux_len = AUX_PAGES * getpagesize(),
+		.aux_len = pages * getpagesize(),
 	};
 
+	attr.type = spe_spus[0].type;
+	attr.size = sizeof(attr);
+	attr.disabled = 1;
 	s.fd = syscall(__NR_perf_event_open, &attr, -1, cpu, -1, 0);
 	TEST_ASSERT(s.fd >= 0, "perf_event_open on CPU %d", cpu);
 	s.mp = mmap(NULL, s.mp_len, PROT_READ | PROT_WRITE, MAP_SHARED, s.fd, 0);
@@ -1246,21 +1333,37 @@ static struct host_session host_session_open(int cpu, u64 period)
 	return s;
 }
 
+static struct host_session host_session_open(int cpu, u64 period)
+{
+	return host_session_open_attr(cpu, (struct perf_event_attr) {
+		.config = TERM_TS,
+		.sample_period = period,
+	}, AUX_PAGES);
+}
+
 static void host_session_enable(struct host_session *s, bool on)
 {
 	TEST_ASSERT(!ioctl(s->fd, on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0),
 		    "perf event %s", on ? "enable" : "disable");
 }
 
+/* What the host has recorded: of all, of the kernel, and of host_loop() */
+struct host_records {
+	u64 all, kernel;
+	u64 loop, branches, loads;
+	u64 addresses, pas;	/* loads and stores, and their physical addresses */
+};
+
 /*
  * Decodes what the host has recorded and frees the room. The guest is this
  * program at EL1: an address at EL1 that is not the kernel's is the guest's.
  */
-static u64 host_session_check(struct host_session *s)
+static struct host_records host_session_read(struct host_session *s)
 {
-	u64 head = READ_ONCE(s->mp->aux_head), tail = s->mp->aux_tail, n = 0;
-	struct spe_record r;
+	u64 head = READ_ONCE(s->mp->aux_head), tail = s->mp->aux_tail;
 	size_t i, len = head - tail;
+	struct host_records h = {};
+	struct spe_record r;
 	u8 *data;
 	int ret;
 
@@ -1276,18 +1379,32 @@ static u64 host_session_check(struct host_session *s)
 			    len);
 		if (!ret)
 			break;
-		n++;
+		h.all++;
 		if (!r.has_pc)
 			continue;
 		TEST_ASSERT(r.el != 1 || r.pc & BIT_ULL(55),
-			    "the host's record %lu has a PC of the guest's, 0x%lx", n, r.pc);
+			    "the host's record %lu has a PC of the guest's, 0x%lx", h.all, r.pc);
 		TEST_ASSERT(r.el != 1 || !r.has_va || r.va & BIT_ULL(55) ||
 			    r.va < BUF_BASE(0) || r.va >= BUF_BASE(MAX_VCPUS),
-			    "the host's record %lu has an address of the guest's, 0x%lx", n, r.va);
+			    "the host's record %lu has an address of the guest's, 0x%lx", h.all,
+			    r.va);
+		h.kernel += !!(r.pc & BIT_ULL(55));
+		if (r.pc < (u64)guest_loop || r.pc >= (u64)guest_loop_end)
+			continue;
+		h.loop++;
+		h.branches += r.op == SPE_OP_BRANCH;
+		h.loads += r.op == SPE_OP_LOAD;
+		h.addresses += r.has_va;
+		h.pas += r.has_pa;
 	}
 	free(data);
 	WRITE_ONCE(s->mp->aux_tail, head);
-	return n;
+	return h;
+}
+
+static u64 host_session_check(struct host_session *s)
+{
+	return host_session_read(s).all;
 }
 
 static void host_session_close(struct host_session *s)
@@ -1545,6 +1662,231 @@ static void test_two_vms(const void *arg)
 	check_canary(&v[1], 0, BUF_BASE(0));
 	spe_vm_free(&v[0]);
 	spe_vm_free(&v[1]);
+}
+
+/* --- What the switch owes to a session of the host's --------------------- */
+
+#define HOST_PERIOD	1024
+#define HOST_PAGES	1024	/* room for all records: nobody empties it meanwhile */
+#define HOST_LOOPS	150000
+
+/* The guest's loop, at EL0 of the host: the records that it leaves are known */
+static void host_loop(void)
+{
+	static u64 data[512];
+
+	guest_loop((u64)data, ARRAY_SIZE(data) - 1, HOST_LOOPS);
+}
+
+/*
+ * Runs the host's loop under a session, alone and after the guest has run. The
+ * session starts with registers of its own: it must keep them.
+ */
+static struct host_records host_session_around(struct spe_vm *v, struct perf_event_attr attr)
+{
+	struct host_records before, after;
+	struct host_session s;
+	int cpu = pin_to_spu();
+
+	attr.sample_period = HOST_PERIOD;
+	s = host_session_open_attr(cpu, attr, HOST_PAGES);
+	host_session_enable(&s, true);
+	host_loop();
+	host_session_enable(&s, false);
+	before = host_session_read(&s);
+	/* With a filter on events, the branches may be filtered out */
+	TEST_ASSERT(before.loop > 200 && before.loads > 50 &&
+		    (before.branches > 50 || attr.config1),
+		    "%lu records without the guest, %lu loads, %lu branches", before.loop,
+		    before.loads, before.branches);
+
+	host_session_enable(&s, true);
+	while (spe_run_vcpu(v->vcpu[0]))
+		;
+	host_loop();
+	host_session_enable(&s, false);
+	after = host_session_read(&s);
+	host_session_close(&s);
+
+	TEST_ASSERT(after.loop * 5 > before.loop * 4 && after.loop * 4 < before.loop * 5,
+		    "%lu records after the guest, %lu without", after.loop, before.loop);
+	TEST_ASSERT(after.loads * 3 > before.loads * 2 && after.loads * 2 < before.loads * 3,
+		    "%lu loads after the guest, %lu without", after.loads, before.loads);
+	TEST_ASSERT(after.branches * 3 >= before.branches * 2 &&
+		    after.branches * 2 <= before.branches * 3,
+		    "%lu branches after the guest, %lu without", after.branches,
+		    before.branches);
+	return after;
+}
+
+/* Values in the sampling registers that leave nothing of another's profile. */
+static void guest_spoil(struct guest_ctl *c)
+{
+	u64 pmsidr = read_sysreg_s(SYS_PMSIDR_EL1);
+
+	write_sysreg_s(0xffffffff, SYS_PMSICR_EL1);
+	write_sysreg_s(0xffffff00, SYS_PMSIRR_EL1);
+	write_sysreg_s(PMSFCR_EL1_FE | PMSFCR_EL1_FT | PMSFCR_EL1_FL | PMSFCR_EL1_ST,
+		       SYS_PMSFCR_EL1);
+	/* With all events there are, after 4095 cycles, without any event, from nowhere */
+	write_sysreg_s(~0ULL, SYS_PMSEVFR_EL1);
+	write_sysreg_s(0xfff, SYS_PMSLATFR_EL1);
+	if (pmsidr & PMSIDR_EL1_FnE)
+		write_sysreg_s(~0ULL, SYS_PMSNEVFR_EL1);
+	if (pmsidr & PMSIDR_EL1_FDS)
+		write_sysreg_s(0, SYS_PMSDSFR_EL1);
+	write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+	isb();
+}
+
+/* Many exits that never leave the kernel; @arg: with sampling registers in use */
+static void guest_traps_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 i;
+
+	if (c->arg)
+		guest_spoil(c);
+	for (i = 0; i < c->iterations; i++)
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), 0);
+	GUEST_DONE();
+}
+
+/* On nVHE, where EL2 is not sampled, there is less of the host in a trap */
+#define TRAPS			20000
+#define TRAP_INSNS		500
+
+/* The host's session sees what the host does for a guest that only traps */
+static void test_host_traps(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_traps_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct host_records h;
+
+	c->arg = !!arg;
+	c->iterations = TRAPS;
+	h = host_session_around(&v, (struct perf_event_attr) { .config = TERM_TS });
+	TEST_ASSERT(h.kernel > TRAPS * TRAP_INSNS / HOST_PERIOD,
+		    "%lu records of the kernel in %d traps", h.kernel, TRAPS);
+	spe_vm_free(&v);
+}
+
+/* The guest enables sampling, but has no buffer, or one that is stopped. */
+static void guest_unready_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		u64 s = i ? PMBSR_EL1_S : 0, e = i < 2 ? 0 : PMBLIMITR_EL1_E;
+
+		guest_program(c);
+		write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
+		write_sysreg_s(s, SYS_PMBSR_EL1);
+		write_sysreg_s(c->limit | e, SYS_PMBLIMITR_EL1);
+		write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+		isb();
+		guest_loop(guest_array(), ARRAY_MASK, 20 * HOST_PERIOD / WORK_INSNS);
+		/* On from the host, and from its interrupts */
+		GUEST_SYNC(i);
+		guest_loop(guest_array(), ARRAY_MASK, c->iterations);
+		guest_results(c);
+		GUEST_ASSERT_EQ(c->pmbptr, c->ptr);
+		GUEST_ASSERT_EQ(c->pmbsr, s);
+		guest_off();
+	}
+	GUEST_DONE();
+}
+
+static void test_host_unready(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_unready_code);
+	int faults = spe_klog_count("Unexpected buffer fault");
+
+	/* Longer than the host's tick */
+	host_ctl(&v, 0)->iterations = 1000000;
+	host_session_around(&v, (struct perf_event_attr) { .config = TERM_TS });
+	/* The host's buffer, enabled in the guest's address space */
+	TEST_ASSERT_EQ(spe_klog_count("Unexpected buffer fault"), faults);
+	check_canary(&v, 0, BUF_BASE(0));
+	spe_vm_free(&v);
+}
+
+/* A guest that has sampling registers of its own, and goes to the host with them */
+static void guest_spoil_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		guest_spoil(c);
+		GUEST_SYNC(i);
+		guest_loop(guest_array(), ARRAY_MASK, 1000);
+	}
+	GUEST_DONE();
+}
+
+/* All of the host's filters are in use if @arg is set, and let loads and stores pass */
+static void test_host_filters(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_spoil_code);
+	struct perf_event_attr attr = { .config = TERM_TS };
+	u64 dfr0 = vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64DFR0_EL1));
+
+	if (arg) {
+		/* L1D cache access, a cycle of latency, not mispredicted, not from 63 */
+		if (FIELD_GET(ID_AA64DFR0_EL1_PMSVer, dfr0) >= ID_AA64DFR0_EL1_PMSVer_V1P4)
+			attr.config1 = BIT(2);
+		attr.config2 = 1;
+		if (v.pmsidr & PMSIDR_EL1_FnE)
+			attr.config3 = BIT(7);
+		if (v.pmsidr & PMSIDR_EL1_FDS)
+			attr.config4 = BIT_ULL(63);
+	}
+	host_session_around(&v, attr);
+	spe_vm_free(&v);
+}
+
+/* The guest has PMSCR_EL2 with PA=0 and PCT=0, the host what it asks for */
+static void test_host_pa(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_spoil_code);
+	struct host_records h;
+
+	h = host_session_around(&v, (struct perf_event_attr) {
+		.config = TERM_TS | TERM_PA | TERM_PCT,
+	});
+	TEST_ASSERT(h.addresses > 100 && h.pas == h.addresses,
+		    "%lu loads and stores, %lu physical addresses", h.addresses, h.pas);
+	spe_vm_free(&v);
+}
+
+/*
+ * A vCPU that leaves with PMSCR_EL1.E1SPE set; then, on this CPU and under a
+ * session of the host's, another VM's, which has no SPE.
+ */
+static void guest_plain_code(void)
+{
+	guest_loop(guest_array(), ARRAY_MASK, guest_ctl()->iterations);
+	GUEST_DONE();
+}
+
+static void test_host_other_vm(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_hold_code);
+	struct spe_vm plain = spe_vm_create_on(0, 1, guest_plain_code, 0, 0);
+
+	pin_to_spu();
+	host_ctl(&plain, 0)->iterations = 200 * HOST_PERIOD / WORK_INSNS;
+	TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "no sync");
+	TEST_ASSERT(vcpu_get_reg(v.vcpu[0], SPE_REG(PMSCR_EL1)) & PMSCR_EL1_E1SPE,
+		    "the guest does not sample");
+	/* host_session_read() looks for addresses of the guest's */
+	host_session_around(&plain, (struct perf_event_attr) { .config = TERM_TS });
+	while (spe_run_vcpu(v.vcpu[0]))
+		;
+	spe_vm_free(&plain);
+	spe_vm_free(&v);
 }
 
 /* --- Guests: a buffer that is programmed in unusual ways ----------------- */
@@ -1822,7 +2164,7 @@ enum bad {
 	/* 3: misaligned */
 	BAD_ALIGN, BAD_ALIGN_HALF,
 	/* 4: stage 1 */
-	BAD_S1_FIRST, BAD_S1, BAD_S1_L2, BAD_S1_RO_FIRST, BAD_S1_RO,
+	BAD_S1_FIRST, BAD_S1, BAD_S1_L2, BAD_S1_RO_FIRST, BAD_S1_RO, BAD_S1_WIDE, BAD_S1_TOP,
 	/* 5: not RAM, or not to be pinned */
 	BAD_HOLE_FIRST, BAD_HOLE, BAD_RO_SLOT, BAD_MPROTECT, BAD_MUNMAP, BAD_SECRET, BAD_POISON,
 	/* 6: tables outside RAM */
@@ -1852,6 +2194,8 @@ static const struct bad_row bad_rows[] = {
 	{ "4: a level 2 block not mapped",	BAD_S1_L2, 4 },
 	{ "4: first page read-only",		BAD_S1_RO_FIRST, 4 },
 	{ "4: a page read-only",		BAD_S1_RO, 4 },
+	{ "4: PTR and LIMIT wider than TCR.T0SZ", BAD_S1_WIDE, 4 },
+	{ "4: PTR and LIMIT with a tag, TCR.TBI0 0", BAD_S1_TOP, 4 },
 	{ "5: first page without memslot",	BAD_HOLE_FIRST, 5 },
 	{ "5: a page without memslot",		BAD_HOLE, 5 },
 	{ "5: a page in a read-only memslot",	BAD_RO_SLOT, 5 },
@@ -2038,6 +2382,13 @@ static void test_bad(const void *arg)
 		*pte |= PTE_AP_RDONLY;
 		pmbsr = SPE_PMBSR_S1(SPE_FSC_PERMISSION(3));
 		break;
+	case BAD_S1_WIDE:
+	case BAD_S1_TOP:
+		c->ptr |= BIT_ULL(bad == BAD_S1_WIDE ? 52 : 58);
+		c->limit |= BIT_ULL(bad == BAD_S1_WIDE ? 52 : 58);
+		stop = c->ptr;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_TRANSLATION(0));
+		break;
 	case BAD_S1_L2:
 	case BAD_TABLE:
 		if (v.vm->page_size != SZ_4K)
@@ -2170,6 +2521,174 @@ static void test_bad(const void *arg)
 
 	if (bad == BAD_POISON)
 		exit(0);	/* the library reads all memory in freeing */
+	spe_vm_free(&v);
+}
+
+/* --- Guests: stage 1 as no guest has it ---------------------------------- */
+
+/* TCR_EL1.TxSZ: too small, or too large, for any granule, and in between */
+static const u8 odd_txsz[] = { 0, 6, 15, 40, 48, 52, 63 };
+
+#define TCR_HALF_MASK	GENMASK_ULL(15, 0)	/* T0SZ to TG0; T1SZ to TG1 are 16 bits above */
+#define UPPER_HALF	GENMASK_ULL(63, 48)
+
+/*
+ * The table of one half of the address space is empty, and TCR_EL1 says odd
+ * things about it, all granules and the reserved value included. The buffer is
+ * there. What KVM makes of it must not depend on tables that nobody has read.
+ */
+static void guest_odd_regime_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 tcr = read_sysreg(tcr_el1), ttbr = read_sysreg(ttbr0_el1), empty = ODD_BASE;
+	/* At level 3 of the least range that there is, and far outside of it */
+	static const u32 offsets[] = { SZ_4K, SZ_4M, SZ_1G };
+	bool upper = c->arg & 1;
+	u64 tg = c->arg >> 1;
+	int i, j;
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	guest_program(c);
+
+	/* The upper half is the lower one again */
+	tcr &= ~(TCR_HALF_MASK << 16 | TCR_EPD1_MASK | TCR_TBI1);
+	tcr |= (tcr & TCR_HALF_MASK & ~TCR_TG0_MASK) << 16 | 2ULL << 30;
+	write_sysreg(ttbr, ttbr1_el1);
+	write_sysreg(tcr, tcr_el1);
+	isb();
+
+	for (i = 0; i < ARRAY_SIZE(odd_txsz); i++) {
+		u64 odd = tg << 14 | odd_txsz[i];
+
+		odd = (tcr & ~((TCR_TG0_MASK | GENMASK_ULL(5, 0)) << (upper ? 16 : 0))) |
+		      odd << (upper ? 16 : 0);
+		for (j = 0; j < ARRAY_SIZE(offsets); j++) {
+			u64 ptr = upper ? -2ULL * offsets[j] : offsets[j];
+			struct guest_stopped s;
+			bool known;
+			u64 fsc;
+
+			s = guest_regime(odd, upper ? ttbr : empty, upper ? empty : ttbr, ptr,
+					 (ptr + SZ_4K) | PMBLIMITR_EL1_E, c->pmscr,
+					 4 * c->used_interval, upper ? 0 : UPPER_HALF);
+			/* Address size or translation, whatever level it began at: -1 to 3 */
+			fsc = s.pmbsr & PMBSR_EL1_MSS;
+			known = fsc <= SPE_FSC_TRANSLATION(3) || fsc == 0x29 || fsc == 0x2b;
+			__GUEST_ASSERT(known && (s.pmbsr & ~PMBSR_EL1_COLL) == SPE_PMBSR_S1(fsc),
+				       "TxSZ %u, TGx %lu, 0x%lx: PMBSR_EL1 0x%lx",
+				       odd_txsz[i], tg, ptr, s.pmbsr);
+			__GUEST_ASSERT(s.pmbptr == ptr,
+				       "TxSZ %u, TGx %lu, 0x%lx: PMBPTR_EL1 0x%lx",
+				       odd_txsz[i], tg, ptr, s.pmbptr);
+			c->wanted++;
+		}
+	}
+
+	/* It costs the guest nothing else */
+	guest_buffer(c->ptr, c->limit);
+	c->cnt[0] = read_sysreg(cntvct_el0);
+	isb();
+	guest_profile(guest_array(), ARRAY_MASK, guest_iterations(c, WANTED_RECORDS), c->pmscr);
+	c->cnt[1] = read_sysreg(cntvct_el0);
+	guest_results(c);
+	guest_off();
+	GUEST_DONE();
+}
+
+/* @arg: TCR_EL1.TG0 or TG1, and which of the two */
+static void test_odd_regime(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_odd_regime_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	struct expect e;
+
+	/* The largest granule's table */
+	vm_userspace_mem_region_add(v.vm, VM_MEM_SRC_ANONYMOUS, ODD_BASE, ODD_SLOT,
+				    SZ_64K / v.vm->page_size, 0);
+	c->interval = odd_interval(&v);
+	c->arg = (long)arg;
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
+	TEST_ASSERT_EQ(c->wanted, 3 * ARRAY_SIZE(odd_txsz));
+	check_quiet(c);
+	e = expect_profile(&v, 0);
+	TEST_ASSERT(check_records(&v, 0, c->ptr, c->pmbptr, &e) > WANTED_RECORDS / 2,
+		    "no profile afterwards");
+	check_canary(&v, 0, c->limit);
+	spe_vm_free(&v);
+}
+
+struct flat_row {
+	const char *name;
+	u64 ptr;
+};
+
+static const struct flat_row flat_rows[] = {
+	{ "in memory",			BUF_BASE(0) },
+	{ "without memslot",		HOLE_BASE },
+	{ "BIT(39)",			BIT_ULL(39) },
+	{ "BIT(47)",			BIT_ULL(47) },
+	{ "BIT(48)",			BIT_ULL(48) },
+	{ "BIT(51)",			BIT_ULL(51) },
+	{ "BIT(52)",			BIT_ULL(52) },
+	{ "BIT(54)",			BIT_ULL(54) },
+	{ "the upper half",		GENMASK_ULL(63, 47) },
+	{ "the last page but some",	-(u64)SZ_128K },
+};
+
+/* A vCPU that is restored with stage 1 off and a profile under way */
+static void test_flat(const void *arg)
+{
+	const struct flat_row *row = arg;
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+	u64 limit = row->ptr + SZ_64K, pmbsr, pmbptr, sctlr, n;
+	static const u8 pa_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
+	struct kvm_vcpu *vcpu = v.vcpu[0];
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 expected = 0, parange;
+	struct expect e;
+
+	parange = vcpu_get_reg(vcpu, SPE_REG(ID_AA64MMFR0_EL1));
+	parange = FIELD_GET(ID_AA64MMFR0_EL1_PARANGE, parange);
+	if (row->ptr >> pa_bits[parange])
+		expected = SPE_PMBSR_S1(0);	/* Address size fault, level 0 */
+	else if (row->ptr != BUF_BASE(0))
+		expected = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL;
+
+	c->interval = odd_interval(&v);
+	sctlr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1));
+	vcpu_set_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1), sctlr & ~(u64)SCTLR_ELx_M);
+	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.pc), addr_gva2gpa(v.vm, (gva_t)guest_flat));
+	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.regs[0]), WANTED_RECORDS * c->interval / 2);
+	vcpu_set_reg(vcpu, ARM64_CORE_REG(regs.regs[4]), v.vm->ucall_mmio_addr);
+	vcpu_set_reg(vcpu, SPE_REG(PMSIRR_EL1), c->interval);
+	vcpu_set_reg(vcpu, SPE_REG(PMSCR_EL1), PMSCR_EL1_E1SPE);
+	vcpu_set_reg(vcpu, SPE_REG(PMBPTR_EL1), row->ptr);
+	vcpu_set_reg(vcpu, SPE_REG(PMBLIMITR_EL1), limit | PMBLIMITR_EL1_E);
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MMIO);
+	TEST_ASSERT_EQ(vcpu->run->mmio.phys_addr, v.vm->ucall_mmio_addr);
+	pmbsr = vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.regs[1])) & ~PMBSR_EL1_COLL;
+	pmbptr = vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.regs[2]));
+	TEST_ASSERT(pmbsr == expected, "PMBSR_EL1 0x%lx, not 0x%lx; PMBPTR_EL1 0x%lx", pmbsr,
+		    expected, pmbptr);
+	TEST_ASSERT_EQ(vcpu_get_reg(vcpu, ARM64_CORE_REG(regs.regs[3])), limit | PMBLIMITR_EL1_E);
+	if (expected) {
+		TEST_ASSERT(pmbptr == row->ptr, "PMBPTR_EL1 0x%lx", pmbptr);
+		check_canary(&v, 0, BUF_BASE(0));
+	} else {
+		u64 pa = addr_gva2gpa(v.vm, (gva_t)guest_flat);
+
+		e = (struct expect){
+			.pc = { RANGE(pa, pa + 256) },
+			.els = BIT(1),
+			.pmscr = PMSCR_EL1_E1SPE,
+		};
+		n = check_records(&v, 0, row->ptr, pmbptr, &e);
+		TEST_ASSERT(n > WANTED_RECORDS / 2, "%lu records", n);
+		check_canary(&v, 0, limit);
+	}
 	spe_vm_free(&v);
 }
 
@@ -2716,6 +3235,13 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(bad_rows); i++)
 		spe_add_case(test_bad, &bad_rows[i], false, "guest: misprogramming %s",
 			     bad_rows[i].name);
+	for (i = 0; i < 8; i++)
+		spe_add_case(test_odd_regime, (void *)(long)i, false,
+			     "guest: misprogramming 4: odd TCR.T%dSZ, TG%d %d", i & 1, i & 1,
+			     i >> 1);
+	for (i = 0; i < ARRAY_SIZE(flat_rows); i++)
+		spe_add_case(test_flat, &flat_rows[i], false, "restore: stage 1 off, PTR %s",
+			     flat_rows[i].name);
 	for (i = 0; i < ARRAY_SIZE(remap_rows); i++)
 		spe_add_case(test_remap, &remap_rows[i], false, "guest: buffer remapped %s",
 			     remap_rows[i].name);
@@ -2731,6 +3257,17 @@ int main(int argc, char **argv)
 	spe_add_case(test_host_session, NULL, false, "host: session while the guest profiles");
 	spe_add_case(test_host_session_events, NULL, false,
 		     "host: sessions and the guest's events");
+	spe_add_case(test_host_traps, NULL, false, "host: session while the guest traps");
+	spe_add_case(test_host_traps, "sampling", false,
+		     "host: session while a guest with sampling registers traps");
+	spe_add_case(test_host_unready, NULL, false,
+		     "host: session while the guest samples to no buffer");
+	spe_add_case(test_host_filters, NULL, false, "host: session and the guest's filters");
+	spe_add_case(test_host_filters, "filters", false,
+		     "host: session with filters and the guest's filters");
+	spe_add_case(test_host_pa, NULL, false, "host: session with physical addresses");
+	spe_add_case(test_host_other_vm, NULL, false,
+		     "host: session while a VM without SPE runs after one with it");
 	spe_add_case(test_many_events, NULL, false, "events: %d", spe_opt.events);
 
 	spe_run_cases();
