@@ -15,12 +15,15 @@
 #include <linux/capability.h>
 #include <linux/falloc.h>
 #include <linux/mempolicy.h>
+#include <linux/psci.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 #include "spe.h"
@@ -35,7 +38,30 @@
 #define SRC_GUEST_MEMFD		NUM_SRC_TYPES
 
 /* How often the host does what the case is about, while the guest profiles */
-#define PULLS			40
+#define PULLS			24
+
+/* Instructions: the counter is reloaded by one of its own (Arm ARM D17.3) */
+#define INTERVAL		4096
+#define PER_RECORD		(INTERVAL + 1)
+
+/* What guest_work() executes in one iteration */
+#define WORK_INSNS		3
+
+/* The other instructions of a round that may be sampled, at most */
+#define ROUND_INSNS		64
+
+/* The host has written it to the buffer: no record has such a byte */
+#define POISON			0x02
+
+#define MAX_PARTS		8
+
+/* MPIDR_EL1.{Aff3,Aff2,Aff1,Aff0} */
+#define MPIDR_AFFINITY		0xff00ffffffUL
+
+#define NUMA_BALANCING		"/proc/sys/kernel/numa_balancing"
+
+/* Tables with the same contents, which the guest takes in turn */
+#define NR_PGDS			4
 
 /* What the host asks, and what the guest answers. In guest memory. */
 struct guest_ctl {
@@ -45,8 +71,18 @@ struct guest_ctl {
 	u64 iterations;		/* of the workload, each time */
 	u64 stop;
 	u64 idle;		/* don't profile */
+	u64 offset;		/* of PMBPTR_EL1 in each part */
+	u64 hold;		/* don't begin this round, nor a later one */
+	u64 pgds[NR_PGDS];	/* 0, or TTBR0_EL1 */
+	u64 max;		/* 0, or the largest of windows that are anywhere */
+	u64 flush;		/* TLB entries, before each round */
 
 	u64 rounds;
+	u64 held;		/* 1 + the round that is not begun, or 0 */
+	u64 profiling;		/* the buffer is enabled */
+	u64 from[MAX_PARTS];	/* where the last round of a part wrote */
+	u64 to[MAX_PARTS];
+	u64 insns;		/* of guest_work(), in all */
 	u64 full;		/* events: buffer full */
 	u64 refused;		/* events: row 5 of the contract */
 	u64 too_large;		/* events: row 1 */
@@ -59,23 +95,63 @@ static struct guest_ctl ctl;
 
 static void guest_work(u64 iterations)
 {
-	u64 i;
+	asm volatile("1:	nop\n"
+		     "	subs	%0, %0, #1\n"
+		     "	b.ne	1b"
+		     : "+r" (iterations) : : "cc", "memory");
+}
 
-	for (i = 0; i < iterations; i++)
-		asm volatile("nop" : : "r" (i) : "memory");
+static void guest_setup(void)
+{
+	write_sysreg_s(0, SYS_PMSCR_EL1);
+	isb();
+	write_sysreg_s(0, SYS_PMSFCR_EL1);
+	write_sysreg_s(INTERVAL, SYS_PMSIRR_EL1);
+	write_sysreg_s(0, SYS_PMSICR_EL1);
+	isb();
+}
+
+static void guest_enable(u64 ptr, u64 limit)
+{
+	write_sysreg_s(ptr, SYS_PMBPTR_EL1);
+	write_sysreg_s(0, SYS_PMBSR_EL1);
+	write_sysreg_s(limit | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
+	isb();
+	write_sysreg_s(PMSCR_EL1_E1SPE, SYS_PMSCR_EL1);
+	isb();
+}
+
+/* The host looks at the buffer, which is disabled. */
+static void guest_hold(void)
+{
+	while (ctl.rounds >= READ_ONCE(ctl.hold))
+		WRITE_ONCE(ctl.held, ctl.rounds + 1);
+	WRITE_ONCE(ctl.held, 0);
+}
+
+/* A window of any place and size, by one of several tables. */
+static void guest_choose(u64 *ptr, u64 *limit, u64 *seed)
+{
+	u64 max = ctl.max, size = ctl.size, start;
+
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	start = (*seed >> 33) % ((size - max) / SZ_2K) * SZ_2K;
+	*ptr = ctl.ptr + start;
+	*limit = (*ptr + max) & ~(u64)(SZ_4K - 1);
+	/* Half of them have the largest size */
+	if (*seed & BIT(62))
+		*limit = (*ptr + SZ_4K + (*seed >> 20) % (max - SZ_4K)) & ~(u64)(SZ_4K - 1);
+
+	write_sysreg(ctl.pgds[(*seed >> 60) % NR_PGDS], ttbr0_el1);
+	isb();
 }
 
 /* Profiles as Linux does per task: the buffer is disabled at every switch. */
 static void guest_code(void)
 {
-	u64 n, part, pmbsr, ptr;
+	u64 n, part, pmbsr, ptr, limit, iterations, seed = 1;
 
-	write_sysreg_s(0, SYS_PMSCR_EL1);
-	isb();
-	write_sysreg_s(0, SYS_PMSFCR_EL1);
-	write_sysreg_s(4096, SYS_PMSIRR_EL1);
-	write_sysreg_s(0, SYS_PMSICR_EL1);
-	isb();
+	guest_setup();
 
 	for (;;) {
 		for (n = 0; READ_ONCE(ctl.toggles) ? n < ctl.toggles : !READ_ONCE(ctl.stop); n++) {
@@ -84,17 +160,23 @@ static void guest_code(void)
 				continue;
 			}
 
+			guest_hold();
 			part = READ_ONCE(ctl.size) / READ_ONCE(ctl.parts);
 			ptr = READ_ONCE(ctl.ptr) + n % ctl.parts * part;
+			limit = ptr + part;
+			ptr += READ_ONCE(ctl.offset);
+			if (ctl.max)
+				guest_choose(&ptr, &limit, &seed);
+			if (READ_ONCE(ctl.flush))
+				asm volatile("dsb ishst; tlbi vmalle1is; dsb ish; isb"
+					     : : : "memory");
+			ctl.from[n % ctl.parts] = ptr;
+			iterations = READ_ONCE(ctl.iterations);
 
-			write_sysreg_s(ptr, SYS_PMBPTR_EL1);
-			write_sysreg_s(0, SYS_PMBSR_EL1);
-			write_sysreg_s((ptr + part) | PMBLIMITR_EL1_E, SYS_PMBLIMITR_EL1);
-			isb();
-			write_sysreg_s(PMSCR_EL1_E1SPE, SYS_PMSCR_EL1);
-			isb();
+			guest_enable(ptr, limit);
+			WRITE_ONCE(ctl.profiling, 1);
 
-			guest_work(READ_ONCE(ctl.iterations));
+			guest_work(iterations);
 
 			write_sysreg_s(0, SYS_PMSCR_EL1);
 			isb();
@@ -102,9 +184,14 @@ static void guest_code(void)
 			dsb(nsh);
 			isb();
 			pmbsr = read_sysreg_s(SYS_PMBSR_EL1);
-			ctl.bytes += read_sysreg_s(SYS_PMBPTR_EL1) - ptr;
+			limit = read_sysreg_s(SYS_PMBPTR_EL1);
 			write_sysreg_s(0, SYS_PMBLIMITR_EL1);
 			isb();
+			WRITE_ONCE(ctl.profiling, 0);
+
+			ctl.to[n % ctl.parts] = limit;
+			ctl.bytes += limit - ptr;
+			ctl.insns += iterations * WORK_INSNS;
 
 			if (pmbsr & PMBSR_EL1_DL)
 				ctl.lost++;
@@ -130,13 +217,16 @@ static void guest_code(void)
 struct log_mode;
 static void log_prepare(struct kvm_vm *vm, const struct log_mode *mode);
 
-/* A VM with one vCPU. */
+/* A VM with one vCPU, or two. */
 struct pin_vm {
 	struct kvm_vm *vm;
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu, *second;
 	struct guest_ctl *ctl;
 	void *buf;
 	struct kvm_vcpu_init init;
+	u64 record_size;	/* the largest */
+	bool fixed_size;	/* all records have it */
+	bool arch_insns;	/* instructions are counted */
 	int gic_fd, memfd;
 };
 
@@ -198,27 +288,44 @@ static void add_buffer(struct pin_vm *v, int src)
 				   v->buf, v->memfd, 0);
 }
 
-static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src,
-						 const struct log_mode *log)
+/* @second: what the second vCPU executes, if there is to be one. */
+static struct pin_vm pin_vm_create_vcpus(u64 max_size, int src, const struct log_mode *log,
+					 void *first, void *second)
 {
 	struct pin_vm v = {};
+	u64 pmsidr, pmbidr;
 
-	v.vm = __vm_create(VM_SHAPE_DEFAULT, 1, 4096);
+	/* They take all of a buffer off stage 2 now and then: some cases ask for it */
+	write_file(NUMA_BALANCING, "0");
+	write_file("/sys/kernel/mm/ksm/run", "0");
+
+	v.vm = __vm_create(VM_SHAPE_DEFAULT, second ? 2 : 1, 4096);
 	if (log)
 		log_prepare(v.vm, log);
 	vm_ioctl(v.vm, KVM_ARM_PREFERRED_TARGET, &v.init);
-	v.init.features[0] |= SPE_FEATURE;
-	v.vcpu = aarch64_vcpu_add(v.vm, 0, &v.init, guest_code);
+	v.init.features[0] |= SPE_FEATURE | BIT(KVM_ARM_VCPU_PSCI_0_2);
+	v.vcpu = aarch64_vcpu_add(v.vm, 0, &v.init, first);
 	vm_init_descriptor_tables(v.vm);
 	vcpu_init_descriptor_tables(v.vcpu);
+	if (second) {
+		v.second = aarch64_vcpu_add(v.vm, 1, &v.init, second);
+		vcpu_init_descriptor_tables(v.second);
+	}
 
 	add_buffer(&v, src);
 	virt_map(v.vm, BUF_BASE, BUF_BASE, BUF_SIZE / v.vm->page_size);
 
 	SPE_OK(spe_set_spu(v.vcpu, spe_spus[0].type));
 	SPE_OK(spe_set_size(v.vcpu, max_size));
-	v.gic_fd = vgic_v3_setup(v.vm, 1, 64);
+	pmsidr = vcpu_get_reg(v.vcpu, SPE_REG(PMSIDR_EL1));
+	pmbidr = vcpu_get_reg(v.vcpu, SPE_REG(PMBIDR_EL1));
+	v.record_size = BIT_ULL(FIELD_GET(PMSIDR_EL1_MAXSIZE, pmsidr));
+	v.fixed_size = v.record_size == BIT_ULL(FIELD_GET(PMBIDR_EL1_ALIGN, pmbidr));
+	v.arch_insns = pmsidr & PMSIDR_EL1_ARCHINST;
+	v.gic_fd = vgic_v3_setup(v.vm, second ? 2 : 1, 64);
 	SPE_OK(spe_set_irq(v.vcpu, SPE_PPI));
+	if (second)
+		SPE_OK(spe_set_irq(v.second, SPE_PPI));
 
 	v.ctl = addr_gva2hva(v.vm, (gva_t)&ctl);
 	*v.ctl = (struct guest_ctl) {
@@ -227,9 +334,16 @@ static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src,
 		.parts		= 1,
 		.toggles	= 10,
 		.iterations	= 20000,
+		.hold		= ~0UL,
 	};
 
 	return v;
+}
+
+static struct pin_vm pin_vm_create_uninitialised(u64 max_size, int src,
+						 const struct log_mode *log)
+{
+	return pin_vm_create_vcpus(max_size, src, log, guest_code, NULL);
 }
 
 static struct pin_vm pin_vm_create_logged(u64 max_size, int src, const struct log_mode *log)
@@ -331,6 +445,354 @@ static u64 formula(u64 size)
 	return size / page + 1 + most;
 }
 
+/*
+ * How far a reading of nr_foll_pin_acquired - nr_foll_pin_released can be off
+ * while pages are being pinned: what the counters of the CPUs keep to themselves.
+ */
+static u64 pins_error(void)
+{
+	char line[256];
+	u64 most = 0;
+	FILE *f;
+
+	f = fopen("/proc/zoneinfo", "r");
+	TEST_ASSERT(f, "/proc/zoneinfo");
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long val;
+
+		if (sscanf(line, " vm stats threshold: %lu", &val) == 1 && val > most)
+			most = val;
+	}
+	fclose(f);
+
+	/* Those acquired, and those released, on each CPU */
+	return 2 * most * get_nprocs();
+}
+
+static u64 vmstat(const char *name)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "%s ", name);
+	return spe_proc_value("/proc/vmstat", key);
+}
+
+/* Bytes that /proc/self/smaps shows as @key for the mapping of @addr */
+static u64 smaps(void *addr, const char *key)
+{
+	unsigned long from, to;
+	bool inside = false;
+	char line[512];
+	u64 val = 0;
+	FILE *f;
+
+	f = fopen("/proc/self/smaps", "r");
+	TEST_ASSERT(f, "/proc/self/smaps");
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+			inside = from <= (u64)addr && (u64)addr < to;
+		} else if (inside && !strncmp(line, key, strlen(key))) {
+			val = strtoull(line + strlen(key), NULL, 0) * SZ_1K;
+			break;
+		}
+	}
+	fclose(f);
+
+	return val;
+}
+
+#define PAGEMAP_PFN		GENMASK_ULL(54, 0)
+#define PAGEMAP_PRESENT		BIT_ULL(63)
+
+/* The host's page frames, 0 where there is none. The caller frees them. */
+static u64 *page_frames(void *addr, size_t len)
+{
+	u64 page = getpagesize(), n = len / page, i;
+	u64 *pfns = calloc(n, sizeof(*pfns));
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	TEST_ASSERT(pfns && fd >= 0, "pagemap");
+	TEST_ASSERT(pread(fd, pfns, n * 8, (u64)addr / page * 8) == n * 8, "pagemap");
+	close(fd);
+	for (i = 0; i < n; i++)
+		pfns[i] = pfns[i] & PAGEMAP_PRESENT ? pfns[i] & PAGEMAP_PFN : 0;
+
+	return pfns;
+}
+
+/* Memory like the guest's that nobody has pinned; no page of it is like another. */
+static void *some_memory(size_t len)
+{
+	u64 page = getpagesize(), i;
+	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	madvise(mem, len, MADV_NOHUGEPAGE);
+	for (i = 0; i < len; i += page)
+		*(u64 *)(mem + i) = i + 1;
+
+	return mem;
+}
+
+/* Has pages merged that are alike: these for a start. */
+static void *start_ksm(size_t len)
+{
+	void *mem = some_memory(len);
+	size_t page = getpagesize(), i;
+
+	for (i = 0; i < len; i += page)
+		memset(mem + i, 1, page);
+	if (madvise(mem, len, MADV_MERGEABLE))
+		spe_skip("no KSM");
+	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "0");
+	write_file("/sys/kernel/mm/ksm/pages_to_scan", "2000");
+	write_file("/sys/kernel/mm/ksm/run", "1");
+
+	return mem;
+}
+
+static u64 ksm_merged(void)
+{
+	return spe_proc_value("/proc/self/ksm_merging_pages", "");
+}
+
+/* Between pages that stay, every other one is free: the others are moved together. */
+static void *fragment(size_t len)
+{
+	size_t page = getpagesize(), i;
+	void *mem = some_memory(len);
+
+	for (i = 0; i < len; i += 2 * page)
+		madvise(mem + i, page, MADV_DONTNEED);
+	return mem;
+}
+
+/* --- Tracepoints ---------------------------------------------------------- */
+
+#define TRACING			"/sys/kernel/tracing"
+
+/* An instance of our own */
+static struct {
+	char dir[64];
+	int fd;
+	size_t len;
+	char buf[SZ_16K];
+} trace = { .fd = -1 };
+
+static void trace_remove(void)
+{
+	close(trace.fd);
+	rmdir(trace.dir);
+}
+
+static void trace_enable(const char *event)
+{
+	char name[128];
+	int fd;
+
+	if (trace.fd < 0) {
+		snprintf(trace.dir, sizeof(trace.dir), TRACING "/instances/spe-%d", getpid());
+		if (mkdir(trace.dir, 0700))
+			spe_skip("no tracefs");
+		atexit(trace_remove);
+		snprintf(name, sizeof(name), "%s/trace_pipe", trace.dir);
+		trace.fd = open(name, O_RDONLY | O_NONBLOCK);
+		TEST_ASSERT(trace.fd >= 0, "%s", name);
+	}
+
+	snprintf(name, sizeof(name), "%s/events/kvm/%s/enable", trace.dir, event);
+	fd = open(name, O_WRONLY);
+	TEST_ASSERT(fd >= 0 && write(fd, "1", 1) == 1, "%s", name);
+	close(fd);
+}
+
+/* Calls @fn for each event since the last call, with its name and its fields. */
+static void trace_read(void (*fn)(const char *name, const char *fields, void *arg), void *arg)
+{
+	for (;;) {
+		ssize_t n = read(trace.fd, trace.buf + trace.len,
+				 sizeof(trace.buf) - 1 - trace.len);
+		char *line = trace.buf, *end, *name, *fields;
+
+		if (n <= 0)
+			return;
+		trace.len += n;
+		trace.buf[trace.len] = '\0';
+		TEST_ASSERT(!strstr(trace.buf, "LOST"), "events were lost");
+
+		for (; (end = strchr(line, '\n')); line = end + 1) {
+			*end = '\0';
+			name = strstr(line, ": kvm_spe_");
+			fields = name ? strstr(name + 2, ": ") : NULL;
+			if (!fields)
+				continue;
+			*fields = '\0';
+			fn(name + 2, fields + 2, arg);
+		}
+		trace.len -= line - trace.buf;
+		memmove(trace.buf, line, trace.len);
+	}
+}
+
+/* What the host took away of the buffer's range of guest frames, in pages */
+struct taken {
+	u64 from, to;
+	u64 unmapped, protected;
+};
+
+static void count_taken(const char *name, const char *fields, void *arg)
+{
+	struct taken *t = arg;
+	unsigned long start, end;
+	unsigned int vcpu;
+	char what[32];
+
+	if (strcmp(name, "kvm_spe_stale"))
+		return;
+	TEST_ASSERT(sscanf(fields, "vcpu %u: pages [%lx, %lx) %31s",
+			   &vcpu, &start, &end, what) == 4,
+		    "kvm_spe_stale: %s", fields);
+	start = max(start, t->from);
+	end = min(end, t->to);
+	if (start >= end)
+		return;
+	if (!strcmp(what, "unmapped"))
+		t->unmapped += end - start;
+	else
+		t->protected += end - start;
+}
+
+/* Since the last call, between two addresses in the host's mapping of the buffer */
+static struct taken taken(struct pin_vm *v, void *addr, size_t len)
+{
+	u64 page = v->vm->page_size, first = (BUF_BASE + (addr - v->buf)) / page;
+	struct taken t = { .from = first, .to = first + len / page };
+
+	trace_read(count_taken, &t);
+	return t;
+}
+
+/* --- What the SPU wrote ---------------------------------------------------- */
+
+/* From the program's link */
+extern char __executable_start, etext;
+
+/*
+ * Decodes what is in the buffer between two of the guest's addresses, as the host
+ * sees it now: wherever the SPU wrote to another page, or did not write, there is
+ * no record. Returns how many there are.
+ */
+static u64 check_records(struct pin_vm *v, u64 from, u64 to)
+{
+	u64 size = v->record_size, n = 0;
+	struct spe_record rec;
+
+	while (from < to) {
+		int len = spe_next_record(v->buf + (from - BUF_BASE), to - from, &rec);
+
+		/* Zeroes are padding: a page that is new must not hide behind a record */
+		TEST_ASSERT(len > 0 && len <= size, "no record at 0x%lx, before 0x%lx", from, to);
+		TEST_ASSERT(rec.has_pc && rec.el == 1 && rec.pc >= (u64)&__executable_start &&
+			    rec.pc < (u64)&etext,
+			    "a record without a PC of the guest at 0x%lx", from);
+		from += len;
+		n++;
+	}
+
+	return n;
+}
+
+/*
+ * Is this the number of records for what was executed? Without it in
+ * PMSIDR_EL1 that instructions are counted, only that there are some.
+ */
+static void check_number(struct pin_vm *v, u64 records, u64 insns, u64 rounds)
+{
+	u64 least = insns / PER_RECORD, most = (insns + rounds * ROUND_INSNS) / PER_RECORD + 1;
+
+	if (!v->arch_insns) {
+		least = 1;
+		most = ~0UL;
+	}
+	TEST_ASSERT(records + 1 >= least && records <= most,
+		    "%lu records of %lu instructions in %lu rounds, %lu to %lu expected",
+		    records, insns, rounds, least - 1, most);
+}
+
+/* The guest waits at its next round, with the buffer disabled. */
+static void hold(struct pin_vm *v)
+{
+	int i;
+
+	WRITE_ONCE(v->ctl->hold, 0);
+	for (i = 0; i < 20000 && !READ_ONCE(v->ctl->held); i++)
+		usleep(500);
+	TEST_ASSERT(i < 20000, "the guest hangs");
+}
+
+static void release(struct pin_vm *v)
+{
+	WRITE_ONCE(v->ctl->hold, ~0UL);
+	while (READ_ONCE(v->ctl->held))
+		usleep(100);
+}
+
+/* The guest is in a round that has begun since. */
+static void wait_for_profile(struct pin_vm *v)
+{
+	u64 rounds = READ_ONCE(v->ctl->rounds);
+
+	while (READ_ONCE(v->ctl->rounds) == rounds || !READ_ONCE(v->ctl->profiling))
+		usleep(200);
+}
+
+/* A guest that waits does @n rounds, and waits again. */
+static void step(struct pin_vm *v, u64 n)
+{
+	u64 round = v->ctl->rounds + n;
+	int i;
+
+	WRITE_ONCE(v->ctl->hold, round);
+	for (i = 0; i < 20000 && READ_ONCE(v->ctl->held) != round + 1; i++)
+		usleep(500);
+	TEST_ASSERT(i < 20000, "the guest hangs");
+}
+
+/*
+ * With the guest waiting: all that it profiles from now on is in the memory that
+ * the host has there, no more and no less. It writes to all of [addr, addr + len).
+ */
+static void check_profile_at(struct pin_vm *v, void *addr, size_t len)
+{
+	u64 part = v->ctl->size / v->ctl->parts, end, i, records = 0, insns = v->ctl->insns;
+	u64 events = v->ctl->refused + v->ctl->lost + v->ctl->full + v->ctl->other;
+	u64 faults = vcpu_get_stat(v->vcpu, spe_stage2_fault);
+	u64 iterations = v->ctl->iterations;
+
+	v->ctl->offset = addr - v->buf;
+	v->ctl->iterations = (len / v->record_size + 4) * PER_RECORD / WORK_INSNS;
+	for (i = 0; i < v->ctl->parts; i++)
+		memset(v->buf + i * part + v->ctl->offset, POISON, 2 * len);
+
+	step(v, v->ctl->parts);
+
+	for (i = 0; i < v->ctl->parts; i++) {
+		TEST_ASSERT_EQ(v->ctl->from[i], BUF_BASE + i * part + v->ctl->offset);
+		records += check_records(v, v->ctl->from[i], v->ctl->to[i]);
+		/* No byte behind PMBPTR_EL1 */
+		for (end = v->ctl->to[i]; end < v->ctl->from[i] + 2 * len; end++)
+			TEST_ASSERT(*(u8 *)(v->buf + (end - BUF_BASE)) == POISON,
+				    "0x%lx was written, behind PMBPTR_EL1 0x%lx",
+				    end, v->ctl->to[i]);
+	}
+	check_number(v, records, v->ctl->insns - insns, v->ctl->parts);
+	TEST_ASSERT_EQ(v->ctl->refused + v->ctl->lost + v->ctl->full + v->ctl->other, events);
+	TEST_ASSERT_EQ(vcpu_get_stat(v->vcpu, spe_stage2_fault), faults);
+
+	v->ctl->offset = 0;
+	v->ctl->iterations = iterations;
+}
+
 /* --- The guest's own doing ------------------------------------------------ */
 
 struct toggle {
@@ -349,6 +811,68 @@ static const struct toggle toggles[] = {
 	{ "guest_memfd", 2, SRC_GUEST_MEMFD },
 };
 
+/*
+ * Bytes of the buffer that stage 2 maps writable by blocks and by pages. False if
+ * the host does not show them.
+ */
+static bool stage2_leaves(struct pin_vm *v, u64 *blocks, u64 *pages)
+{
+	char name[128], line[256];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/sys/kernel/debug/kvm/%d-%d/stage2_page_tables", getpid(),
+		 v->vm->fd);
+	f = fopen(name, "r");
+	if (!f)
+		return false;
+
+	*blocks = 0;
+	*pages = 0;
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long from, to;
+		int level;
+
+		if (sscanf(line, "0x%lx-0x%lx %*u%*c %d", &from, &to, &level) != 3)
+			continue;
+		from = max(from, BUF_BASE);
+		to = min(to, BUF_BASE + BUF_SIZE);
+		if (from >= to || !strstr(line, " R W "))
+			continue;
+		if (strstr(line, " BLK"))
+			*blocks += to - from;
+		else if (level == 3)
+			*pages += to - from;
+	}
+	fclose(f);
+
+	return true;
+}
+
+/* Stage 2 has leaves of the size that the host's memory has. */
+static void check_leaves(struct pin_vm *v, const struct toggle *t)
+{
+	u64 blocks, pages, huge = 0;
+
+	/* Where a huge page is larger than the buffer, there are none */
+	if (getpagesize() != SZ_4K)
+		return;
+
+	if (t->src == VM_MEM_SRC_ANONYMOUS_HUGETLB)
+		huge = BUF_SIZE;
+	else if (t->src == VM_MEM_SRC_ANONYMOUS_THP)
+		huge = smaps(v->buf, "AnonHugePages:");
+	if (t->src == VM_MEM_SRC_ANONYMOUS_THP)
+		TEST_ASSERT(huge >= SZ_2M, "the host has no huge page for the buffer");
+
+	if (!stage2_leaves(v, &blocks, &pages)) {
+		ksft_print_msg("no stage2_page_tables in debugfs: leaves are not looked at\n");
+		return;
+	}
+	TEST_ASSERT(blocks == min(huge, BUF_SIZE) && pages == BUF_SIZE - blocks,
+		    "%lu bytes in blocks, %lu in pages; the host has %lu in huge pages",
+		    blocks, pages, huge);
+}
+
 /* Unchanged enables pin nothing, and what is pinned is bounded. */
 static void test_toggle(const void *arg)
 {
@@ -363,6 +887,7 @@ static void test_toggle(const void *arg)
 	reuse = vcpu_get_stat(v.vcpu, spe_pin_reuse);
 	pages = pinned(&v);
 
+	check_leaves(&v, t);
 	TEST_ASSERT(pages >= BUF_SIZE / getpagesize(), "%lu pages pinned", pages);
 	TEST_ASSERT(pages <= formula(spe_valid_size(0)), "%lu pages pinned", pages);
 	/* guest_memfd does not move: its pages need no pin */
@@ -404,26 +929,86 @@ static void test_windows(const void *arg)
 	pin_vm_free(&v);
 }
 
-static bool pressure_stop;
+/* What makes the host short of memory, and what it did about it */
+struct pressure {
+	struct pin_vm *v;
+	char cgroup[64];
+	bool stop;
+	void *alike;
+	u64 rounds;
+	u64 compacted, swapped;
+};
 
-/* The host is short of memory: it swaps, merges and compacts what is not pinned. */
+/* What this process uses from now on is limited. */
+static void limit_memory(struct pressure *p, const char *max)
+{
+	char name[128], pid[16];
+
+	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	snprintf(p->cgroup, sizeof(p->cgroup), "/sys/fs/cgroup/spe-%d", getpid());
+	snprintf(name, sizeof(name), "%s/memory.max", p->cgroup);
+	if (mkdir(p->cgroup, 0700) || access(name, W_OK))
+		spe_skip("no memory cgroup");
+	write_file(name, max);
+	snprintf(name, sizeof(name), "%s/cgroup.procs", p->cgroup);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	write_file(name, pid);
+}
+
+static u64 limit_value(struct pressure *p, const char *file, const char *key)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s/%s", p->cgroup, file);
+	return spe_proc_value(name, key);
+}
+
+static void unlimit_memory(struct pressure *p)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	write_file("/sys/fs/cgroup/cgroup.procs", pid);
+	/* What is swapped out keeps it; it goes with the last page */
+	if (rmdir(p->cgroup))
+		ksft_print_msg("%s: %s\n", p->cgroup, strerror(errno));
+}
+
+/*
+ * The host is short of memory: it swaps, merges and compacts what is not pinned
+ * of the VM's memory, the buffer, the guest's program and its tables included.
+ */
 static void *pressure(void *arg)
 {
-	size_t len = SZ_16M;
-	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct pressure *p = arg;
+	struct userspace_mem_region *data = memslot2region(p->v->vm, 0);
+	size_t len = SZ_8M;
+	char name[128];
+	u64 moved;
+	void *mem;
 
-	TEST_ASSERT(mem != MAP_FAILED, "mmap");
-	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "20");
-	write_file("/sys/kernel/mm/ksm/pages_to_scan", "500");
-	write_file("/sys/kernel/mm/ksm/run", "1");
-	madvise(mem, len, MADV_MERGEABLE);
-	while (!READ_ONCE(pressure_stop)) {
-		memset(mem, 1, len);
+	p->alike = start_ksm(SZ_256K);
+	madvise(p->v->buf, BUF_SIZE, MADV_MERGEABLE);
+	snprintf(name, sizeof(name), "%s/memory.reclaim", p->cgroup);
+
+	p->swapped = vmstat("pswpout");
+	do {
+		mem = some_memory(len);
+		write_file(name, "4M");
+		madvise(p->v->buf, BUF_SIZE, MADV_PAGEOUT);
+		madvise(data->host_mem, data->region.memory_size, MADV_PAGEOUT);
+		munmap(mem, len);
+
+		mem = fragment(SZ_2M);
+		moved = vmstat("pgmigrate_success");
 		write_file("/proc/sys/vm/compact_memory", "1");
-		madvise(mem, len, MADV_PAGEOUT);
-		usleep(20000);
-	}
-	munmap(mem, len);
+		p->compacted += vmstat("pgmigrate_success") - moved;
+		munmap(mem, SZ_2M);
+
+		WRITE_ONCE(p->rounds, p->rounds + 1);
+		usleep(100000);
+	} while (!READ_ONCE(p->stop));
+	p->swapped = vmstat("pswpout") - p->swapped;
 
 	return NULL;
 }
@@ -431,50 +1016,92 @@ static void *pressure(void *arg)
 /* As the driver does for a task that is switched in and out, very often. */
 static void test_many(const void *arg)
 {
-	struct pin_vm v = pin_vm_create();
-	u64 pin, reuse, faults, lost;
+	struct pressure p = {};
+	u64 pin, reuse, faults, lost, merged, events, i;
+	struct taken t = { .to = ~0UL };
 	pthread_t thread;
-	bool swap = add_swap();
+	struct pin_vm v;
 
+	if (!add_swap())
+		spe_skip("no swap");
+	limit_memory(&p, "14M");
+	v = pin_vm_create();
+	p.v = &v;
+
+	/* Half of the buffer: the other half is not pinned, and may go */
+	for (i = 0; i < BUF_SIZE; i += getpagesize())
+		*(u64 *)(v.buf + i) = i % SZ_64K;
+	v.ctl->size = BUF_SIZE / 2;
 	v.ctl->parts = 2;
 	run(&v);
 	pin = vcpu_get_stat(v.vcpu, spe_pin);
 	reuse = vcpu_get_stat(v.vcpu, spe_pin_reuse);
 
-	TEST_ASSERT(!pthread_create(&thread, NULL, pressure, NULL), "pthread_create");
+	trace_enable("kvm_spe_stale");
+	TEST_ASSERT(!pthread_create(&thread, NULL, pressure, &p), "pthread_create");
 	v.ctl->iterations = 100;
+	v.ctl->toggles = 10;
+	for (i = 0; i < 500; i++) {
+		merged = ksm_merged();
+		if (READ_ONCE(p.rounds) >= 2 && merged > SZ_256K / getpagesize())
+			break;
+		run(&v);
+	}
+	/* Each look at a page that is pinned takes it off stage 2: the guest is to get on */
+	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "200");
+	write_file("/sys/kernel/mm/ksm/pages_to_scan", "50");
 	v.ctl->toggles = spe_opt.enables;
 	run(&v);
-	WRITE_ONCE(pressure_stop, true);
+	WRITE_ONCE(p.stop, true);
 	pthread_join(thread, NULL);
+	trace_read(count_taken, &t);
 
 	faults = vcpu_get_stat(v.vcpu, spe_stage2_fault);
 	lost = v.ctl->refused + v.ctl->too_large + v.ctl->lost + v.ctl->other;
-	ksft_print_msg("%d enables, %s swap: %lu pages pinned at first, %lu later\n",
-		       spe_opt.enables, swap ? "with" : "without", pin,
-		       vcpu_get_stat(v.vcpu, spe_pin) - pin);
-	ksft_print_msg("%lu enables reused pins, %lu stage 2 faults\n",
+	pin = vcpu_get_stat(v.vcpu, spe_pin) - pin;
+	events = limit_value(&p, "memory.events", "max ");
+	ksft_print_msg("%lu enables: pinned anew %lu, taken %lu, reused %lu, stage 2 faults %lu\n",
+		       spe_opt.enables + 10 * i, pin, t.unmapped,
 		       vcpu_get_stat(v.vcpu, spe_pin_reuse) - reuse, faults);
-	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_pin), pin);
+	ksft_print_msg("swapped out %lu, merged %lu, moved %lu, at the limit %lu, reclaimed %lu\n",
+		       p.swapped, merged, p.compacted, events,
+		       limit_value(&p, "memory.stat", "pgsteal "));
+
+	/* The host did what it could */
+	TEST_ASSERT(p.swapped, "nothing was swapped out");
+	TEST_ASSERT(p.compacted, "nothing was compacted");
+	TEST_ASSERT(merged > SZ_256K / getpagesize(), "no page of the guest was merged");
+	TEST_ASSERT(events && limit_value(&p, "memory.stat", "pgsteal "), "no page was reclaimed");
+
+	/* What stage 2 has not lost is not pinned twice */
+	TEST_ASSERT(pin <= t.unmapped, "%lu pages pinned anew, %lu were taken", pin, t.unmapped);
 	TEST_ASSERT_EQ(faults, 0);
 	TEST_ASSERT_EQ(lost, 0);
+	if (v.fixed_size)
+		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
 
 	pin_vm_free(&v);
+	unlimit_memory(&p);
 }
 
 /* Every page in another place: one range a page. */
-static void test_scattered(const void *arg)
+static void scatter(struct pin_vm *v)
 {
-	struct pin_vm v = pin_vm_create();
-	u64 i, n = BUF_SIZE / v.vm->page_size, page = v.vm->page_size;
-	u64 pin;
+	u64 i, page = v->vm->page_size, n = BUF_SIZE / page;
 
 	for (i = 0; i < n; i++) {
-		u64 *pte = virt_get_pte_hva(v.vm, BUF_BASE + i * page);
+		u64 *pte = virt_get_pte_hva(v->vm, BUF_BASE + i * page);
 
 		*pte += ((i * 97) % n - i) * page;
 	}
+}
 
+static void test_scattered(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 pin;
+
+	scatter(&v);
 	run(&v);
 	pin = vcpu_get_stat(v.vcpu, spe_pin);
 	TEST_ASSERT(pinned(&v) <= formula(spe_valid_size(0)), "%lu pages", pinned(&v));
@@ -558,13 +1185,27 @@ static void test_no_limit(const void *arg)
 enum pull_flags {
 	/* In between the pages cannot be had: row 5 is what the guest gets */
 	MAY_REFUSE	= BIT(0),
-	/* The page stays what it is: no gap in the profile for it */
+	/* The host's page stays where it is: what is pinned does not move */
 	SAME_PAGE	= BIT(1),
 	/* Paused, the VM has no pins of it afterwards */
 	GIVES_BACK	= BIT(2),
 	/* It takes long: a few times are enough */
 	SLOW		= BIT(3),
+	/* Stage 2 loses the pages, or may no longer write to them, each time */
+	UNMAPS		= BIT(4),
+	PROTECTS	= BIT(5),
+	/* Stage 2 keeps the pages: kvm_spe_stale has nothing to say */
+	KEEPS		= BIT(6),
 };
+
+/*
+ * How often a pull has done its work, where stage 2 does not show it. One that
+ * never does says nothing of the pins.
+ */
+static u64 acts;
+
+/* What comes of it */
+static u64 pages_moved;
 
 struct pull {
 	const char *name;
@@ -609,15 +1250,38 @@ static void pull_mprotect_none(struct pin_vm *v, void *addr, size_t len)
 	TEST_ASSERT(!mprotect(addr, len, PROT_READ | PROT_WRITE), "mprotect");
 }
 
-static void pull_pageout(struct pin_vm *v, void *addr, size_t len)
+/* Memory that nobody has pinned is swapped out by the same call. */
+static void pageout(void *addr, size_t len)
 {
-	if (madvise(addr, len, MADV_PAGEOUT))
-		TEST_ASSERT(errno == EINVAL, "MADV_PAGEOUT");
+	size_t some = 16 * getpagesize();
+	void *mem = some_memory(some);
+	u64 swapped;
+
+	if (!add_swap())
+		spe_skip("no swap");
+	swapped = vmstat("pswpout");
+	TEST_ASSERT(!madvise(addr, len, MADV_PAGEOUT), "MADV_PAGEOUT");
+	TEST_ASSERT(!madvise(mem, some, MADV_PAGEOUT), "MADV_PAGEOUT");
+	acts += vmstat("pswpout") > swapped;
+	munmap(mem, some);
 }
 
+static void pull_pageout(struct pin_vm *v, void *addr, size_t len)
+{
+	pageout(addr, len);
+}
+
+/* The host's own entries are no longer young. */
 static void pull_cold(struct pin_vm *v, void *addr, size_t len)
 {
+	u64 young, page = getpagesize();
+	void *p;
+
+	for (p = addr; p < addr + len; p += page)
+		READ_ONCE(*(char *)p);
+	young = smaps(v->buf, "Referenced:");
 	TEST_ASSERT(!madvise(addr, len, MADV_COLD), "MADV_COLD");
+	acts += smaps(v->buf, "Referenced:") + len <= young;
 }
 
 static void pull_fork(struct pin_vm *v, void *addr, size_t len)
@@ -636,41 +1300,111 @@ static void pull_fork(struct pin_vm *v, void *addr, size_t len)
 
 static void pull_ksm(struct pin_vm *v, void *addr, size_t len)
 {
-	if (madvise(addr, len, MADV_MERGEABLE))
-		spe_skip("no KSM");
-	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "0");
-	write_file("/sys/kernel/mm/ksm/pages_to_scan", "2000");
-	write_file("/sys/kernel/mm/ksm/run", "1");
-	usleep(2000);
+	static void *mem;
+	int i;
+
+	if (!mem)
+		mem = start_ksm(SZ_256K);
+	TEST_ASSERT(!madvise(v->buf, BUF_SIZE, MADV_MERGEABLE), "MADV_MERGEABLE");
+	for (i = 0; i < 1000 && !ksm_merged(); i++)
+		usleep(2000);
+	acts += ksm_merged() > 0;
+	usleep(20000);
 }
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
 
+/* While the guest waits, the host takes the pages of a block back, all of them. */
+static void take_back(struct pin_vm *v, void *block)
+{
+	u64 others = pinned(v) - SZ_2M / getpagesize();
+
+	pull_dontneed(v, block, SZ_2M);
+	TEST_ASSERT(pinned_falls_to(v, others, 1000), "%lu pages still pinned", pinned(v));
+}
+
+static bool collapse(void *block)
+{
+	TEST_ASSERT(!madvise(block, SZ_2M, MADV_HUGEPAGE), "MADV_HUGEPAGE");
+	return !madvise(block, SZ_2M, MADV_COLLAPSE);
+}
+
+/* A huge page for small ones, in a part of the buffer, and small ones again */
 static void pull_collapse(struct pin_vm *v, void *addr, size_t len)
 {
-	void *block = (void *)((u64)v->buf & ~(u64)(SZ_2M - 1));
+	void *block = (void *)(((u64)v->buf + SZ_2M - 1) & ~(u64)(SZ_2M - 1));
+	u64 i, split, huge, page = getpagesize();
 
-	/* Refused for pinned pages, but stage 2 loses them for a moment */
-	madvise(block + SZ_2M, SZ_2M, MADV_HUGEPAGE);
-	madvise(block + SZ_2M, SZ_2M, MADV_COLLAPSE);
-	/* Splits the huge page of the host, if there is one */
-	TEST_ASSERT(!mprotect(addr, getpagesize(), PROT_READ), "mprotect");
-	TEST_ASSERT(!mprotect(addr, getpagesize(), PROT_READ | PROT_WRITE), "mprotect");
+	if (page != SZ_4K)
+		spe_skip("a huge page is larger than the buffer");
+
+	/* Small pages, pinned: refused */
+	hold(v);
+	step(v, 2);
+	take_back(v, block);
+	TEST_ASSERT(!madvise(block, SZ_2M, MADV_NOHUGEPAGE), "MADV_NOHUGEPAGE");
+	for (i = 0; i < SZ_2M; i += page)
+		*(char *)(block + i) = 0;
+	step(v, 2);
+	TEST_ASSERT_EQ(smaps(block, "AnonHugePages:"), 0);
+	TEST_ASSERT(!collapse(block) && errno == EAGAIN, "pinned pages were collapsed");
+
+	/* No longer pinned: collapsed. The guest gets a block, or what is left for it */
+	TEST_ASSERT(!mprotect(block, SZ_2M, PROT_READ), "mprotect");
+	TEST_ASSERT(!mprotect(block, SZ_2M, PROT_READ | PROT_WRITE), "mprotect");
+	for (i = 0; i < 2000 && !collapse(block); i++)
+		usleep(500);
+	huge = smaps(block, "AnonHugePages:");
+	TEST_ASSERT(huge, "not collapsed");
+	step(v, 2);
+	release(v);
+
+	/* Under a guest that profiles, the host's huge mapping is split */
+	split = vmstat("thp_split_pmd");
+	TEST_ASSERT(!mprotect(block, page, PROT_READ), "mprotect");
+	TEST_ASSERT(!mprotect(block, page, PROT_READ | PROT_WRITE), "mprotect");
+	acts += vmstat("thp_split_pmd") > split && !smaps(block, "AnonHugePages:");
 }
 
 static void pull_compact(struct pin_vm *v, void *addr, size_t len)
 {
+	void *mem = fragment(SZ_4M);
+	u64 moved = vmstat("pgmigrate_success");
+
 	write_file("/proc/sys/vm/compact_memory", "1");
+	acts += vmstat("pgmigrate_success") > moved;
+	munmap(mem, SZ_4M);
 }
 
+static void need_nodes(void)
+{
+	if (access("/sys/devices/system/node/node1", F_OK))
+		spe_skip("one NUMA node");
+}
+
+/* To the other node. */
 static void pull_move_pages(struct pin_vm *v, void *addr, size_t len)
 {
-	int node = 0, status;
+	u64 i, page = getpagesize(), n = len / page;
+	int from[4], to[4], status[4];
+	void *pages[4];
+	long ret;
 
-	TEST_ASSERT(!syscall(__NR_move_pages, 0, 1UL, &addr, &node, &status, MPOL_MF_MOVE),
-		    "move_pages");
+	need_nodes();
+	TEST_ASSERT(n <= ARRAY_SIZE(pages), "too many pages");
+	for (i = 0; i < n; i++)
+		pages[i] = addr + i * page;
+	TEST_ASSERT(!syscall(__NR_move_pages, 0, n, pages, NULL, from, 0), "move_pages");
+	for (i = 0; i < n; i++)
+		to[i] = from[i] == 0;
+	ret = syscall(__NR_move_pages, 0, n, pages, to, status, MPOL_MF_MOVE);
+	TEST_ASSERT(ret >= 0, "move_pages: %s", strerror(errno));
+	TEST_ASSERT(!syscall(__NR_move_pages, 0, n, pages, NULL, status, 0), "move_pages");
+	for (i = 0; i < n; i++)
+		pages_moved += from[i] >= 0 && status[i] == to[i];
+	acts++;
 }
 
 static void pull_slot(struct pin_vm *v, void *addr, size_t len)
@@ -706,24 +1440,28 @@ static void pull_punch(struct pin_vm *v, void *addr, size_t len)
 	TEST_ASSERT(!madvise(addr, len, MADV_REMOVE), "MADV_REMOVE");
 }
 
-/* Pinned, it cannot be swapped out, but the kernel tries; the neighbours go. */
+/* Pinned, it cannot be swapped out, but the kernel tries. */
 static void pull_swap(struct pin_vm *v, void *addr, size_t len)
 {
-	if (!add_swap())
-		spe_skip("no swap");
-	TEST_ASSERT(!madvise(v->buf, BUF_SIZE, MADV_PAGEOUT), "MADV_PAGEOUT");
+	pageout(v->buf, BUF_SIZE);
 }
 
 static void pull_reclaim(struct pin_vm *v, void *addr, size_t len)
 {
 	int fd = open("/sys/fs/cgroup/memory.reclaim", O_WRONLY);
+	void *mem = some_memory(SZ_2M);
+	u64 scanned, stolen;
 
 	if (fd < 0 || !add_swap())
 		spe_skip("no cgroup to reclaim from, or no swap");
+	scanned = vmstat("pgscan_anon");
+	stolen = vmstat("pgsteal_anon");
 	/* Less than was asked for is an error */
 	if (write(fd, "1M", 2) < 0)
 		TEST_ASSERT(errno == EAGAIN || errno == EINTR, "memory.reclaim");
+	acts += vmstat("pgscan_anon") > scanned && vmstat("pgsteal_anon") > stolen;
 	close(fd);
+	munmap(mem, SZ_2M);
 }
 
 static void pull_reclaim_classic(struct pin_vm *v, void *addr, size_t len)
@@ -733,37 +1471,59 @@ static void pull_reclaim_classic(struct pin_vm *v, void *addr, size_t len)
 	write_file("/sys/kernel/mm/lru_gen/enabled", "7");
 }
 
-/* Clears the Access flag of the pages, at stage 2 as well. */
+static bool mark_idle(int idle, u64 pfn)
+{
+	u64 bits = BIT(pfn % 64);
+
+	TEST_ASSERT(pwrite(idle, &bits, 8, pfn / 64 * 8) == 8, "page_idle");
+	TEST_ASSERT(pread(idle, &bits, 8, pfn / 64 * 8) == 8, "page_idle");
+	return bits & BIT(pfn % 64);
+}
+
+/* Clears the Access flag of the pages; at stage 2 those that are pinned are young. */
 static void pull_idle(struct pin_vm *v, void *addr, size_t len)
 {
-	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	u64 *pfns = page_frames(addr, len), *other, i, page = getpagesize();
 	int idle = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
-	u64 page = getpagesize(), entry, bits;
-	void *p;
+	void *mem = some_memory(page);
 
-	if (pagemap < 0 || idle < 0)
+	if (idle < 0)
 		spe_skip("no idle page tracking");
 
-	for (p = addr; p < addr + len; p += page) {
-		TEST_ASSERT(pread(pagemap, &entry, 8, (u64)p / page * 8) == 8, "pagemap");
-		entry &= GENMASK_ULL(54, 0);
-		if (!entry)
-			continue;
-		bits = BIT(entry % 64);
-		TEST_ASSERT(pwrite(idle, &bits, 8, entry / 64 * 8) == 8, "page_idle");
-		TEST_ASSERT(pread(idle, &bits, 8, entry / 64 * 8) == 8, "page_idle");
+	for (i = 0; i < len / page; i++) {
+		if (pfns[i])
+			TEST_ASSERT(!mark_idle(idle, pfns[i]), "a page that is pinned is idle");
 	}
-	close(pagemap);
+	/* Nobody looks at this one, once it has come to the list of pages in use */
+	madvise(mem, page, MADV_COLD);
+	other = page_frames(mem, page);
+	acts += other[0] && mark_idle(idle, other[0]);
+	munmap(mem, page);
+	free(other);
+	free(pfns);
 	close(idle);
 }
 
+/* The mapping is scanned, and stage 2 loses all of it. What is pinned is left out. */
 static void pull_numa(struct pin_vm *v, void *addr, size_t len)
 {
-	write_file("/proc/sys/kernel/numa_balancing", "1");
+	u64 updates = vmstat("numa_pte_updates");
+	struct taken t;
+	int i;
+
+	need_nodes();
+	write_file(NUMA_BALANCING, "1");
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1");
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "1");
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms", "2");
-	usleep(2000);
+	for (i = 0; i < (acts ? 20 : 2000); i++) {
+		usleep(2000);
+		t = taken(v, v->buf, BUF_SIZE);
+		if (t.unmapped && vmstat("numa_pte_updates") > updates) {
+			acts++;
+			return;
+		}
+	}
 }
 
 /* --- userfaultfd */
@@ -875,6 +1635,7 @@ static void pull_uffd(struct pin_vm *v, void *addr, size_t len, u64 mode)
 		uffd_start(v, mode);
 	uffd_take(v, addr, len);
 	usleep(1000);
+	acts = READ_ONCE(uffd.faults);
 }
 
 static void pull_uffd_missing(struct pin_vm *v, void *addr, size_t len)
@@ -938,8 +1699,8 @@ static void pull_hugetlb_punch(struct pin_vm *v, void *addr, size_t len)
 /* The guest loses a page to an error of the memory, and gets another. */
 static void pull_poison(struct pin_vm *v, void *addr, size_t len)
 {
+	u64 page = getpagesize(), lost = spe_proc_value("/proc/meminfo", "HardwareCorrupted:");
 	struct sigaction sa = { .sa_handler = nothing };
-	u64 page = getpagesize();
 
 	/* The VMM is told by a signal */
 	sigaction(SIGBUS, &sa, NULL);
@@ -949,6 +1710,7 @@ static void pull_poison(struct pin_vm *v, void *addr, size_t len)
 		TEST_ASSERT(errno == EBUSY, "MADV_HWPOISON: %s", strerror(errno));
 	}
 	usleep(1000);
+	acts += spe_proc_value("/proc/meminfo", "HardwareCorrupted:") > lost;
 	pull_munmap(v, addr, page);
 }
 
@@ -959,45 +1721,47 @@ static void pull_memfd_punch(struct pin_vm *v, void *addr, size_t len)
 }
 
 static const struct pull pulls[] = {
-	{ "MADV_DONTNEED", pull_dontneed, GIVES_BACK },
-	{ "munmap", pull_munmap, MAY_REFUSE | GIVES_BACK },
-	{ "mremap", pull_mremap, MAY_REFUSE | GIVES_BACK },
-	{ "mprotect to read-only", pull_mprotect_read, MAY_REFUSE | GIVES_BACK },
-	{ "mprotect to none", pull_mprotect_none, MAY_REFUSE | GIVES_BACK },
-	{ "MADV_PAGEOUT", pull_pageout, SAME_PAGE },
-	{ "MADV_COLD", pull_cold, SAME_PAGE },
-	{ "fork", pull_fork, 0 },
-	{ "KSM", pull_ksm, SAME_PAGE },
-	{ "collapse and split", pull_collapse, MAY_REFUSE },
-	{ "compaction", pull_compact, SAME_PAGE },
-	{ "move_pages", pull_move_pages, SAME_PAGE },
-	{ "memslot delete and create", pull_slot, MAY_REFUSE | GIVES_BACK },
-	{ "dirty log", pull_dirty_log, SAME_PAGE },
-	{ "shmem MADV_DONTNEED", pull_dontneed, GIVES_BACK, VM_MEM_SRC_SHMEM },
-	{ "shmem punch hole", pull_punch, GIVES_BACK, VM_MEM_SRC_SHMEM },
-	{ "shmem MADV_PAGEOUT", pull_pageout, SAME_PAGE, VM_MEM_SRC_SHMEM },
-	{ "THP MADV_DONTNEED", pull_dontneed, GIVES_BACK, VM_MEM_SRC_ANONYMOUS_THP },
-	{ "THP mprotect to read-only", pull_mprotect_read, MAY_REFUSE | GIVES_BACK,
+	{ "MADV_DONTNEED", pull_dontneed, UNMAPS | GIVES_BACK },
+	{ "munmap", pull_munmap, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "mremap", pull_mremap, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "mprotect to read-only", pull_mprotect_read, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "mprotect to none", pull_mprotect_none, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "MADV_PAGEOUT", pull_pageout, KEEPS | SAME_PAGE },
+	{ "MADV_COLD", pull_cold, KEEPS | SAME_PAGE },
+	{ "fork", pull_fork, UNMAPS },
+	{ "KSM", pull_ksm, SLOW },
+	{ "collapse and split", pull_collapse, UNMAPS | MAY_REFUSE | SLOW },
+	{ "compaction", pull_compact, KEEPS | SAME_PAGE | SLOW },
+	{ "move_pages", pull_move_pages, UNMAPS },
+	{ "memslot delete and create", pull_slot, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "dirty log", pull_dirty_log, PROTECTS | SAME_PAGE },
+	{ "shmem MADV_DONTNEED", pull_dontneed, UNMAPS | GIVES_BACK, VM_MEM_SRC_SHMEM },
+	{ "shmem punch hole", pull_punch, UNMAPS | GIVES_BACK, VM_MEM_SRC_SHMEM },
+	{ "shmem MADV_PAGEOUT", pull_pageout, 0, VM_MEM_SRC_SHMEM },
+	{ "THP MADV_DONTNEED", pull_dontneed, UNMAPS | GIVES_BACK, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "THP mprotect to read-only", pull_mprotect_read, UNMAPS | MAY_REFUSE | GIVES_BACK,
 	  VM_MEM_SRC_ANONYMOUS_THP },
-	{ "THP dirty log", pull_dirty_log, SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
-	{ "THP fork", pull_fork, 0, VM_MEM_SRC_ANONYMOUS_THP },
-	{ "guest_memfd punch hole", pull_memfd_punch, GIVES_BACK, SRC_GUEST_MEMFD },
-	{ "swap", pull_swap, SAME_PAGE | SLOW },
-	{ "shmem swap", pull_swap, SAME_PAGE | SLOW, VM_MEM_SRC_SHMEM },
-	{ "THP swap", pull_swap, SAME_PAGE | SLOW, VM_MEM_SRC_ANONYMOUS_THP },
-	{ "memory.reclaim", pull_reclaim, SAME_PAGE | SLOW },
-	{ "memory.reclaim without MGLRU", pull_reclaim_classic, SAME_PAGE | SLOW },
-	{ "idle page tracking", pull_idle, SAME_PAGE },
-	{ "THP idle page tracking", pull_idle, SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
-	{ "NUMA balancing", pull_numa, SAME_PAGE },
-	{ "userfaultfd missing", pull_uffd_missing, 0 },
-	{ "userfaultfd write-protect", pull_uffd_wp, 0 },
-	{ "shmem userfaultfd minor", pull_uffd_minor, 0, VM_MEM_SRC_SHMEM },
-	{ "memslot move", pull_slot_move, MAY_REFUSE | GIVES_BACK },
-	{ "memslot read-only", pull_slot_readonly, MAY_REFUSE | GIVES_BACK },
-	{ "hugetlb MADV_DONTNEED", pull_hugetlb_dontneed, GIVES_BACK, VM_MEM_SRC_SHARED_HUGETLB },
-	{ "hugetlb punch hole", pull_hugetlb_punch, GIVES_BACK, VM_MEM_SRC_SHARED_HUGETLB },
-	{ "hwpoison", pull_poison, MAY_REFUSE },
+	{ "THP dirty log", pull_dirty_log, PROTECTS | SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "THP fork", pull_fork, UNMAPS, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "guest_memfd punch hole", pull_memfd_punch, UNMAPS | GIVES_BACK, SRC_GUEST_MEMFD },
+	{ "swap", pull_swap, KEEPS | SAME_PAGE | SLOW },
+	{ "shmem swap", pull_swap, SLOW, VM_MEM_SRC_SHMEM },
+	{ "THP swap", pull_swap, KEEPS | SAME_PAGE | SLOW, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "memory.reclaim", pull_reclaim, KEEPS | SAME_PAGE | SLOW },
+	{ "memory.reclaim without MGLRU", pull_reclaim_classic, KEEPS | SAME_PAGE | SLOW },
+	{ "idle page tracking", pull_idle, KEEPS | SAME_PAGE },
+	{ "THP idle page tracking", pull_idle, KEEPS | SAME_PAGE, VM_MEM_SRC_ANONYMOUS_THP },
+	{ "NUMA balancing", pull_numa, SLOW },
+	{ "userfaultfd missing", pull_uffd_missing, UNMAPS },
+	{ "userfaultfd write-protect", pull_uffd_wp, UNMAPS },
+	{ "shmem userfaultfd minor", pull_uffd_minor, UNMAPS, VM_MEM_SRC_SHMEM },
+	{ "memslot move", pull_slot_move, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "memslot read-only", pull_slot_readonly, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "hugetlb MADV_DONTNEED", pull_hugetlb_dontneed, UNMAPS | GIVES_BACK,
+	  VM_MEM_SRC_SHARED_HUGETLB },
+	{ "hugetlb punch hole", pull_hugetlb_punch, UNMAPS | GIVES_BACK,
+	  VM_MEM_SRC_SHARED_HUGETLB },
+	{ "hwpoison", pull_poison, UNMAPS | MAY_REFUSE },
 };
 
 static void *vcpu_thread(void *arg)
@@ -1010,9 +1774,14 @@ static void *vcpu_thread(void *arg)
 static void test_pull(const void *arg)
 {
 	const struct pull *p = arg;
+	s64 outstanding = spe_pins_outstanding();
 	struct pin_vm v = pin_vm_create_backed(spe_valid_size(0), p->src);
-	u64 i, rounds, bytes, most = formula(spe_valid_size(0)), page = getpagesize();
+	u64 i, rounds, bytes, insns, most = formula(spe_valid_size(0)), page = getpagesize();
+	u64 pulled = p->flags & SLOW ? PULLS / 3 : PULLS, unmapped = 0, protected = 0, times = 0;
+	u64 *before, *after, elsewhere = 0;
 	pthread_t thread;
+
+	trace_enable("kvm_spe_stale");
 
 	/* Both a buffer that is disabled again and again, and one that stays */
 	v.ctl->parts = 2;
@@ -1020,13 +1789,36 @@ static void test_pull(const void *arg)
 	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_thread, &v), "pthread_create");
 	while (READ_ONCE(v.ctl->rounds) < 3)
 		usleep(1000);
+	hold(&v);
+	before = page_frames(v.buf, BUF_SIZE);
+	taken(&v, v.buf, BUF_SIZE);
+	release(&v);
 
-	for (i = 0; i < (p->flags & SLOW ? PULLS / 5 : PULLS); i++) {
-		WRITE_ONCE(v.ctl->iterations, i % 4 ? 20000 : 1000000);
+	for (i = 0; i < pulled; i++) {
 		/* Where the SPU writes, and elsewhere */
-		p->fn(&v, v.buf + (i % 5) * 7 * page, (1 + i % 3) * page);
+		size_t offset = (i % 5) * 7 * page, len = (1 + i % 3) * page;
+		struct taken t;
+
+		WRITE_ONCE(v.ctl->iterations, i % 4 ? 20000 : 1000000);
+		if (!(i % 4))
+			wait_for_profile(&v);
+		p->fn(&v, v.buf + offset, len);
+		t = taken(&v, v.buf, BUF_SIZE);
+		unmapped += t.unmapped;
+		protected += t.protected;
+		times += p->flags & PROTECTS ? !!t.protected : !!t.unmapped;
 		TEST_ASSERT(pinned(&v) <= most, "%lu pages pinned", pinned(&v));
-		usleep(2000);
+
+		if (i % 4) {
+			usleep(2000);
+			continue;
+		}
+		/* The pull was in the middle of a long round: see where the next ones write */
+		hold(&v);
+		TEST_ASSERT(spe_pins_outstanding() - outstanding <= (s64)most,
+			    "%ld pages pinned", spe_pins_outstanding() - outstanding);
+		check_profile_at(&v, v.buf + offset, len);
+		release(&v);
 	}
 
 	/* The profile goes on */
@@ -1034,8 +1826,19 @@ static void test_pull(const void *arg)
 	rounds = READ_ONCE(v.ctl->rounds);
 	while (READ_ONCE(v.ctl->rounds) < rounds + 4)
 		usleep(1000);
+	hold(&v);
+	check_profile_at(&v, v.buf, 16 * page);
+	after = page_frames(v.buf, BUF_SIZE);
 	WRITE_ONCE(v.ctl->stop, 1);
+	release(&v);
 	pthread_join(thread, NULL);
+
+	for (i = 0; i < BUF_SIZE / page; i++)
+		elsewhere += before[i] != after[i];
+	ksft_print_msg("%s: %lu of %lu hit pins: unmapped %lu, protected %lu; acts %lu\n",
+		       p->name, times, pulled, unmapped, protected, acts);
+	ksft_print_msg("%s: %lu pages are elsewhere, %lu were moved\n", p->name, elsewhere,
+		       pages_moved);
 
 	TEST_ASSERT_EQ(v.ctl->other, 0);
 	TEST_ASSERT_EQ(v.ctl->too_large, 0);
@@ -1043,16 +1846,33 @@ static void test_pull(const void *arg)
 		TEST_ASSERT_EQ(v.ctl->refused, 0);
 		TEST_ASSERT_EQ(v.ctl->lost, 0);
 		TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+		/* Nothing is missing anywhere */
+		if (v.fixed_size)
+			check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns,
+				     v.ctl->rounds);
 	}
+
+	/* The host did what the case is about */
+	if (p->flags & (UNMAPS | PROTECTS))
+		TEST_ASSERT(times >= pulled / 2, "%lu of %lu pulls hit what is pinned", times,
+			    pulled);
+	else
+		TEST_ASSERT(acts, "the host did nothing");
+	if (p->flags & KEEPS)
+		TEST_ASSERT_EQ(unmapped + protected, 0);
+	if (p->flags & SAME_PAGE)
+		TEST_ASSERT_EQ(elsewhere, 0);
 
 	/* And from now on without a gap */
 	v.ctl->refused = 0;
 	v.ctl->lost = 0;
 	bytes = v.ctl->bytes;
+	insns = v.ctl->insns;
 	i = vcpu_get_stat(v.vcpu, spe_stage2_fault);
 	v.ctl->toggles = 10;
 	run(&v);
-	TEST_ASSERT(v.ctl->bytes > bytes, "no records");
+	if (v.fixed_size)
+		check_number(&v, (v.ctl->bytes - bytes) / v.record_size, v.ctl->insns - insns, 10);
 	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->lost, 0);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), i);
 
@@ -1067,6 +1887,205 @@ static void test_pull(const void *arg)
 		TEST_ASSERT(pinned_falls_to(&v, now - 16, 100), "%lu of %lu pages still pinned",
 			    pinned(&v), now);
 	}
+
+	pin_vm_free(&v);
+}
+
+/* --- The bound ------------------------------------------------------------- */
+
+/* Windows anywhere, by several tables, each page in another place, and the host takes some. */
+static void make_unruly(struct pin_vm *v, u64 max)
+{
+	u64 ttbr = vcpu_get_reg(v->vcpu, KVM_ARM64_SYS_REG(SYS_TTBR0_EL1)), i;
+
+	scatter(v);
+	v->ctl->pgds[0] = ttbr;
+	for (i = 1; i < NR_PGDS; i++) {
+		gpa_t pgd = vm_alloc_page_table(v->vm);
+
+		memcpy(addr_gpa2hva(v->vm, pgd), addr_gpa2hva(v->vm, v->vm->mmu.pgd),
+		       v->vm->page_size);
+		v->ctl->pgds[i] = ttbr - v->vm->mmu.pgd + pgd;
+	}
+	v->ctl->max = max;
+	v->ctl->toggles = 0;
+	v->ctl->iterations = 200;
+}
+
+/*
+ * The pages that are pinned, as the host counts them, are never more than
+ * spe.rst says, whatever the guests do.
+ */
+static void test_bound(const void *arg)
+{
+	u64 nr = (u64)arg, most = nr * formula(SZ_1M), error = pins_error(), page = getpagesize();
+	s64 before = spe_pins_outstanding(), now, peak = 0;
+	u64 i, k, pin = 0, rounds = 0;
+	pthread_t thread[2];
+	struct pin_vm v[2];
+
+	/* One window too many would be seen */
+	TEST_ASSERT(error < SZ_1M / page, "the count is off by up to %lu pages", error);
+
+	for (k = 0; k < nr; k++) {
+		v[k] = pin_vm_create_backed(SZ_1M, VM_MEM_SRC_ANONYMOUS);
+		make_unruly(&v[k], SZ_1M);
+		TEST_ASSERT(!pthread_create(&thread[k], NULL, vcpu_thread, &v[k]),
+			    "pthread_create");
+	}
+
+	for (i = 0; i < 100; i++) {
+		now = spe_pins_outstanding() - before;
+		TEST_ASSERT(now <= (s64)(most + error), "%ld pages, %lu allowed", now, most);
+
+		for (k = 0; k < nr && i % 4; k++)
+			pull_dontneed(&v[k], v[k].buf + random() % (BUF_SIZE / page - 16) * page,
+				      16 * page);
+		if (i % 10)
+			continue;
+
+		/* Nobody pins: the count is exact */
+		for (k = 0; k < nr; k++)
+			hold(&v[k]);
+		now = spe_pins_outstanding() - before;
+		TEST_ASSERT(now <= (s64)most, "%ld pages, %lu allowed", now, most);
+		peak = max(peak, now);
+		for (k = 0; k < nr; k++) {
+			TEST_ASSERT(pinned(&v[k]) <= most / nr, "%lu pages, %lu allowed",
+				    pinned(&v[k]), most / nr);
+			release(&v[k]);
+		}
+	}
+
+	for (k = 0; k < nr; k++) {
+		WRITE_ONCE(v[k].ctl->stop, 1);
+		pthread_join(thread[k], NULL);
+		TEST_ASSERT_EQ(v[k].ctl->refused + v[k].ctl->too_large + v[k].ctl->lost +
+			       v[k].ctl->other, 0);
+		TEST_ASSERT_EQ(vcpu_get_stat(v[k].vcpu, spe_stage2_fault), 0);
+		pin += vcpu_get_stat(v[k].vcpu, spe_pin);
+		rounds += v[k].ctl->rounds;
+		pin_vm_free(&v[k]);
+	}
+	ksft_print_msg("%lu rounds, %lu pages pinned in all, at most %ld of %lu at a time\n",
+		       rounds, pin, peak, most);
+	/* They came close */
+	TEST_ASSERT(peak >= (s64)(nr * (SZ_1M / page)), "at most %ld pages", peak);
+}
+
+/* --- What users see --------------------------------------------------------- */
+
+#define MAX_EVENTS		64
+
+struct events {
+	int n;
+	struct { char name[32]; char fields[160]; } e[MAX_EVENTS];
+};
+
+static void note_event(const char *name, const char *fields, void *arg)
+{
+	struct events *ev = arg;
+
+	TEST_ASSERT(ev->n < MAX_EVENTS, "too many events");
+	snprintf(ev->e[ev->n].name, sizeof(ev->e[0].name), "%s", name);
+	snprintf(ev->e[ev->n].fields, sizeof(ev->e[0].fields), "%s", fields);
+	ev->n++;
+}
+
+/* These events, and no others, in this order; NULL ends the list. */
+static void check_events(const char *first, ...)
+{
+	struct events *ev = calloc(1, sizeof(*ev));
+	const char *name = first, *fields;
+	va_list ap;
+	int i = 0;
+
+	TEST_ASSERT(ev, "calloc");
+	trace_read(note_event, ev);
+	va_start(ap, first);
+	for (; name; name = va_arg(ap, const char *), i++) {
+		fields = va_arg(ap, const char *);
+		TEST_ASSERT(i < ev->n, "no event %s: %s", name, fields);
+		TEST_ASSERT(!strcmp(ev->e[i].name, name) && !strcmp(ev->e[i].fields, fields),
+			    "%s: %s, expected %s: %s", ev->e[i].name, ev->e[i].fields,
+			    name, fields);
+	}
+	va_end(ap);
+	TEST_ASSERT(i == ev->n, "one event more: %s: %s", ev->e[i].name, ev->e[i].fields);
+	free(ev);
+}
+
+static char *field_text(const char *fmt, ...)
+{
+	char *text;
+	va_list ap;
+
+	va_start(ap, fmt);
+	TEST_ASSERT(vasprintf(&text, fmt, ap) > 0, "vasprintf");
+	va_end(ap);
+	return text;
+}
+
+static char *pin_text(u64 ptr, u64 limit, u64 fresh, u64 total)
+{
+	return field_text("vcpu 0: buffer [%#lx, %#lx) newly pinned %lu total %lu pages, result 0",
+			  ptr, limit, fresh, total);
+}
+
+static char *stale_text(u64 first, u64 nr, const char *what)
+{
+	return field_text("vcpu 0: pages [%#lx, %#lx) %s", first, first + nr, what);
+}
+
+/* Each tracepoint, with what has happened. */
+static void test_trace(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 page = v.vm->page_size, gfn = BUF_BASE / page, total, limit = BUF_BASE + SZ_2M;
+	u64 far = 20, *pte, per_page = page / v.record_size;
+
+	trace_enable("kvm_spe_pin");
+	trace_enable("kvm_spe_unpin");
+	trace_enable("kvm_spe_stale");
+	trace_enable("kvm_spe_stage2_fault");
+
+	/* One window; reuse is not an event */
+	v.ctl->size = SZ_2M;
+	run(&v);
+	total = pinned(&v);
+	TEST_ASSERT(total > SZ_2M / page, "%lu pages pinned", total);
+	check_events("kvm_spe_pin", pin_text(BUF_BASE, limit, total, total), NULL);
+
+	/* The host takes two pages, the guest gets others. All give them back, then pin */
+	pull_dontneed(&v, v.buf + 3 * page, 2 * page);
+	TEST_ASSERT(pinned_falls_to(&v, total - 2, 1000), "%lu pages pinned", pinned(&v));
+	usleep(10000);
+	check_events("kvm_spe_stale", stale_text(gfn + 3, 2, "unmapped"),
+		     "kvm_spe_unpin", field_text("vcpu 0: unpinned 2, total %lu pages", total - 2),
+		     NULL);
+	run(&v);
+	check_events("kvm_spe_pin", pin_text(BUF_BASE, limit, 2, total), NULL);
+
+	/* The dirty log takes the right to write, not the pages */
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	check_events("kvm_spe_stale", stale_text(gfn, BUF_SIZE / page, "write-protected"), NULL);
+	run(&v);
+	check_events("kvm_spe_pin", pin_text(BUF_BASE, limit, 0, total), NULL);
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, 0);
+
+	/* A mapping that the guest changes where KVM does not look, to memory not used yet */
+	pte = virt_get_pte_hva(v.vm, BUF_BASE + far * page);
+	*pte += SZ_2M;
+	v.ctl->flush = 1;
+	v.ctl->toggles = 1;
+	v.ctl->iterations = (far + 1) * per_page * PER_RECORD / WORK_INSNS;
+	run(&v);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 1);
+	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->too_large + v.ctl->other, 0);
+	check_events("kvm_spe_stage2_fault",
+		     field_text("vcpu 0: PMBPTR_EL1 %#lx", BUF_BASE + far * page),
+		     "kvm_spe_pin",
+		     pin_text(BUF_BASE + far * page, limit, 1, total + 1), NULL);
 
 	pin_vm_free(&v);
 }
@@ -1299,21 +2318,9 @@ static void stop_in_profile(struct pin_vm *v, pthread_t thread)
 static u64 check_profile(struct pin_vm *v)
 {
 	u64 limit = vcpu_get_reg(v->vcpu, SPE_REG(PMBLIMITR_EL1)) & GENMASK_ULL(63, 12);
-	u64 ptr = vcpu_get_reg(v->vcpu, SPE_REG(PMBPTR_EL1)), n = 0;
-	u64 start = limit - v->ctl->size / v->ctl->parts;
-	struct spe_record rec;
+	u64 ptr = vcpu_get_reg(v->vcpu, SPE_REG(PMBPTR_EL1));
 
-	while (start < ptr) {
-		int len = spe_next_record(v->buf + (start - BUF_BASE), ptr - start, &rec);
-
-		TEST_ASSERT(len > 0, "no record at 0x%lx, before 0x%lx", start, ptr);
-		TEST_ASSERT(rec.has_pc && rec.el == 1,
-			    "a record without a PC of EL1 at 0x%lx", start);
-		start += len;
-		n++;
-	}
-
-	return n;
+	return check_records(v, limit - v->ctl->size / v->ctl->parts, ptr);
 }
 
 /* A guest that was moved: its ucalls still point to the first VM's memory. */
@@ -1521,6 +2528,82 @@ static void test_reset(const void *arg)
 	pin_vm_free(&v);
 }
 
+static void guest_off_code(void)
+{
+	struct arm_smccc_res res;
+
+	guest_setup();
+	guest_enable(ctl.ptr, ctl.ptr + ctl.size);
+	guest_work(ctl.iterations);
+	WRITE_ONCE(ctl.rounds, 1);
+	/* Profiling */
+	smccc_hvc(PSCI_0_2_FN_CPU_OFF, 0, 0, 0, 0, 0, 0, 0, &res);
+	GUEST_FAIL("CPU_OFF returned");
+}
+
+static void guest_on_code(u64 mpidr, u64 entry, u64 context)
+{
+	struct arm_smccc_res res;
+
+	smccc_hvc(PSCI_0_2_FN64_CPU_ON, mpidr, entry, context, 0, 0, 0, 0, &res);
+	GUEST_ASSERT_EQ(res.a0, PSCI_RET_SUCCESS);
+	GUEST_SYNC(0);
+}
+
+/* With the MMU off, x0 is what CPU_ON was given: next to it the VMM sees a write, no ucall */
+extern char guest_entry;
+asm(".pushsection .text\n"
+    "guest_entry:\n"
+    "	str	x0, [x0, #8]\n"
+    "	b	.\n"
+    ".popsection\n");
+
+static void *vcpu_to_mmio(void *arg)
+{
+	struct pin_vm *v = arg;
+
+	vcpu_run(v->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(v->vcpu, KVM_EXIT_MMIO);
+
+	return NULL;
+}
+
+/* A vCPU is turned off with its buffer enabled, and on again by another. */
+static void test_psci(const void *arg)
+{
+	struct pin_vm v = pin_vm_create_vcpus(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS, NULL,
+					      guest_off_code, guest_on_code);
+	u64 locked, on = v.vm->ucall_mmio_addr; /* no memory there, nor behind it */
+	s64 before = spe_pins_outstanding();
+	pthread_t thread;
+
+	SPE_OK(spe_init(v.vcpu));
+	SPE_OK(spe_init(v.second));
+	locked = spe_locked_bytes();
+
+	vcpu_args_set(v.second, 3,
+		      vcpu_get_reg(v.vcpu, KVM_ARM64_SYS_REG(SYS_MPIDR_EL1)) & MPIDR_AFFINITY,
+		      addr_gva2gpa(v.vm, (gva_t)&guest_entry), on);
+
+	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_to_mmio, &v), "pthread_create");
+	while (!READ_ONCE(v.ctl->rounds))
+		usleep(1000);
+	usleep(50000);
+	/* What a vCPU that is off has pinned goes later, as that of an idle one does */
+	TEST_ASSERT(pinned(&v) >= BUF_SIZE / getpagesize(), "%lu pages pinned", pinned(&v));
+	TEST_ASSERT(spe_pins_outstanding() >= before + BUF_SIZE / getpagesize(),
+		    "fewer are pinned");
+
+	TEST_ASSERT(spe_run_vcpu(v.second), "the second vCPU has ended");
+	pthread_join(thread, NULL);
+	TEST_ASSERT_EQ(v.vcpu->run->mmio.phys_addr, on + 8);
+	TEST_ASSERT(pinned_falls_to(&v, 0, 1000), "%lu pages still pinned", pinned(&v));
+	TEST_ASSERT_EQ(spe_pins_outstanding(), before);
+	TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E, 0);
+	TEST_ASSERT_EQ(spe_locked_bytes(), locked);
+	pin_vm_free(&v);
+}
+
 /* The VMM is killed, whatever it is about to do. */
 static void test_kill(const void *arg)
 {
@@ -1567,8 +2650,12 @@ int main(int argc, char **argv)
 	spe_add_case(test_no_limit, NULL, false, "no maximum size");
 	for (i = 0; i < ARRAY_SIZE(pulls); i++)
 		spe_add_case(test_pull, &pulls[i], false, "pull: %s", pulls[i].name);
+	spe_add_case(test_bound, (void *)1, false, "bound: an unruly guest");
+	spe_add_case(test_bound, (void *)2, false, "bound: two of them");
+	spe_add_case(test_trace, NULL, false, "tracepoints");
 	spe_add_case(test_destroy, NULL, false, "end: the buffer is enabled");
 	spe_add_case(test_reset, NULL, false, "end: vCPU reset");
+	spe_add_case(test_psci, NULL, false, "end: CPU_OFF, and CPU_ON by another vCPU");
 	spe_add_case(test_kill, NULL, false, "end: VMM killed");
 	spe_add_case(test_uffd_signal, NULL, false, "userfaultfd: a signal while it waits");
 	for (i = 0; i < ARRAY_SIZE(log_modes); i++)
