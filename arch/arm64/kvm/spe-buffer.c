@@ -1949,12 +1949,18 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 		break;
 	case SPE_STOP_S1:
 		/*
-		 * The SPU has passed stage 1 here, and would again: as it does
-		 * with stage 1 off and an address that is larger than the VM's,
-		 * but not than what the guest's PARange allows.
+		 * The SPU has passed stage 1 where the walk does not. If the
+		 * guest has changed its tables meanwhile, the SPU reports that
+		 * itself when it goes on. Where it is stopped again in the same
+		 * place, the two disagree: as they do about addresses that are
+		 * larger than the VM's, but not than what the guest's PARange
+		 * allows.
 		 */
-		if (fault && a.stop <= ptr)
-			ret = KVM_SPE_PIN_NOT_ALLOWED;
+		if (fault && a.stop <= ptr) {
+			if (vcpu->arch.spe.s1_stop == ptr)
+				ret = KVM_SPE_PIN_NOT_ALLOWED;
+			vcpu->arch.spe.s1_stop = ptr;
+		}
 		break;
 	case SPE_STOP_NO_SLOT:
 		if (a.stop <= ptr)
@@ -2013,6 +2019,9 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 
 	if (!pins)
 		return KVM_SPE_PIN_TOO_LARGE;
+
+	if (!fault)
+		vcpu->arch.spe.s1_stop = U64_MAX;
 
 	spe_read_regime(vcpu, ptr, &regime);
 	pins->fresh = 0;

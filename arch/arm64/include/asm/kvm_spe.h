@@ -88,6 +88,9 @@ struct kvm_vcpu_spe {
 	/* PMSIDR_EL1 of the assigned SPU, where the hypervisor can read it */
 	u64			pmsidr;
 
+	/* Where stage 1 stopped KVM's walk, but not the SPU; U64_MAX: nowhere */
+	u64			s1_stop;
+
 	/* PMBPTR_EL1 at the last entry */
 	u64			entry_ptr;
 	/* What the SPU wrote to and the dirty ring has yet to know */
