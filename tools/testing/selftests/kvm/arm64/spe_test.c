@@ -3136,6 +3136,66 @@ static void test_restore_pending(const void *arg)
 	spe_vm_free(&v);
 }
 
+/*
+ * A VM that is reset to an earlier state in place, as by QEMU's loadvm: the
+ * level in the VGIC and PMBSR_EL1 are restored in any order, and neither is what
+ * it was. At the next entry the level is what PMBSR_EL1.S says.
+ */
+static void guest_level_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+
+	guest_irq_setup(c);
+	local_irq_disable();
+	for (;;) {
+		c->val[0] = read_sysreg_s(SYS_PMBSR_EL1);
+		c->val[1] = gic_irq_get_pending(SPE_PPI);
+		GUEST_SYNC(0);
+	}
+}
+
+static void restore_level(struct spe_vm *v, bool level)
+{
+	u64 attr = (u64)VGIC_LEVEL_INFO_LINE_LEVEL << KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO_SHIFT;
+	u32 val = 0;
+
+	/* Of the other PPIs, nothing changes */
+	kvm_device_attr_get(v->gic_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, attr, &val);
+	val = (val & ~BIT(SPE_PPI)) | (level ? BIT(SPE_PPI) : 0);
+	kvm_device_attr_set(v->gic_fd, KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO, attr, &val);
+}
+
+static void test_restore_level(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_level_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 id = SPE_REG(PMBSR_EL1);
+	int i;
+
+	TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "the guest ended");
+	for (i = 0; i < 16; i++) {
+		u64 old = i & 1 ? PMBSR_EL1_S : 0, new = i & 2 ? PMBSR_EL1_S : 0;
+
+		/* The state that is replaced, as the guest has run with it */
+		vcpu_set_reg(v.vcpu[0], id, old);
+		TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "the guest ended");
+		TEST_ASSERT_EQ(c->val[0], old);
+		TEST_ASSERT_EQ(c->val[1], !!old);
+
+		if (i & 8)
+			vcpu_set_reg(v.vcpu[0], id, new);
+		restore_level(&v, i & 4);
+		if (!(i & 8))
+			vcpu_set_reg(v.vcpu[0], id, new);
+		TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "the guest ended");
+		TEST_ASSERT_EQ(c->val[0], new);
+		TEST_ASSERT(c->val[1] == !!new,
+			    "S was %d, is %d, the VGIC restored to %d %s it: level %lu", !!old,
+			    !!new, !!(i & 4), i & 8 ? "after" : "before", c->val[1]);
+	}
+	spe_vm_free(&v);
+}
+
 /* A vCPU that is reset while its buffer is enabled has it disabled, and no pins */
 static void test_vcpu_reset(const void *arg)
 {
@@ -3249,6 +3309,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_restore, NULL, false, "restore: into a second VM");
 	spe_add_case(test_restore, "alone", false, "restore: into a second VM, the first gone");
 	spe_add_case(test_restore_pending, NULL, false, "restore: a pending event");
+	spe_add_case(test_restore_level, NULL, false, "restore: PMBSR.S and the VGIC's level");
 	spe_add_case(test_vcpu_reset, NULL, false, "reset of a vCPU that profiles");
 	spe_add_case(test_killed, NULL, false, "VMM killed while its guest profiles");
 	spe_add_case(test_pins, NULL, false, "pins and charge");

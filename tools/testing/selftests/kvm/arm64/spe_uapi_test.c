@@ -11,8 +11,10 @@
  */
 #include <dirent.h>
 #include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "spe.h"
 #include "vgic.h"
@@ -86,18 +88,32 @@ static void bare_vm_free(struct bare_vm *b)
 
 /* --- Refusals where SPE is not available --------------------------------- */
 
+/* Does the kernel's command line say so? */
+static bool host_mode(const char *mode)
+{
+	char line[4096] = "";
+	FILE *f = fopen("/proc/cmdline", "r");
+
+	TEST_ASSERT(f, "/proc/cmdline");
+	TEST_ASSERT(fgets(line, sizeof(line), f), "/proc/cmdline");
+	fclose(f);
+	return strstr(line, mode);
+}
+
 static void test_cap(const void *arg)
 {
 	struct kvm_vm *vm = vm_create_barebones();
+	bool expected = spe_nr_spus && !host_mode("kvm-arm.mode=protected");
+
+	/* The driver shows an SPU only if EL1 may own its buffer */
+	TEST_ASSERT(spe_supported == expected, "KVM_CAP_ARM_SPE is %d with %d SPUs",
+		    spe_supported, spe_nr_spus);
 
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_ARM_SPE), spe_supported ? 1 : 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_ARM_SPE), spe_supported ? 1 : 0);
 
-	/* Guests can have SPE only if the host could use it */
-	if (spe_supported)
-		TEST_ASSERT(spe_nr_spus, "KVM_CAP_ARM_SPE is 1, but there is no SPU");
-	else
-		/* One line says why, however often it is asked */
+	/* One line says why, however often it is asked */
+	if (!spe_supported)
 		TEST_ASSERT_EQ(spe_klog_count("SPE is not available to guests"), 1);
 	kvm_vm_free(vm);
 }
@@ -438,14 +454,20 @@ static void test_init_then_pmu(const void *arg)
 
 static void test_init_eexist_timer(const void *arg)
 {
-	struct bare_vm b = bare_vm_create(BARE_READY & ~BARE_IRQ);
-	int irq;
+	static const u64 timers[] = {
+		KVM_ARM_VCPU_TIMER_IRQ_VTIMER, KVM_ARM_VCPU_TIMER_IRQ_PTIMER,
+	};
+	int i, irq;
 
-	SPE_OK(__vcpu_device_attr_get(b.vcpu[0], KVM_ARM_VCPU_TIMER_CTRL,
-				      KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &irq));
-	SPE_OK(spe_set_irq(b.vcpu[0], irq));
-	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
-	bare_vm_free(&b);
+	for (i = 0; i < ARRAY_SIZE(timers); i++) {
+		struct bare_vm b = bare_vm_create(BARE_READY & ~BARE_IRQ);
+
+		SPE_OK(__vcpu_device_attr_get(b.vcpu[0], KVM_ARM_VCPU_TIMER_CTRL, timers[i],
+					      &irq));
+		SPE_OK(spe_set_irq(b.vcpu[0], irq));
+		SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
+		bare_vm_free(&b);
+	}
 }
 
 /* Two SPUs: each can be had, none can be changed, on any vCPU */
@@ -691,6 +713,11 @@ static void test_get_attr(const void *arg)
 	u64 size, attr;
 
 	for (i = 0; i < 2; i++) {
+		/* Not set comes before an address that cannot be written */
+		SPE_CHECK(spe_get_attr(b.vcpu[i], IRQ, SPE_BAD_ADDR), ENXIO);
+		SPE_CHECK(spe_get_attr(b.vcpu[i], SPU, SPE_BAD_ADDR), ENXIO);
+		SPE_CHECK(spe_get_attr(b.vcpu[i], SIZE, SPE_BAD_ADDR), ENXIO);
+		SPE_CHECK(spe_get_attr(b.vcpu[i], INIT, SPE_BAD_ADDR), ENXIO);
 		SPE_CHECK(spe_get_attr(b.vcpu[i], IRQ, &irq), ENXIO);
 		SPE_CHECK(spe_get_attr(b.vcpu[i], SPU, &type), ENXIO);
 		SPE_CHECK(spe_get_attr(b.vcpu[i], SIZE, &size), ENXIO);
@@ -742,9 +769,52 @@ static void test_get_attr(const void *arg)
 	bare_vm_free(&b);
 
 	b = bare_vm_create(BARE_NO_SPE);
-	for (attr = 0; attr < 8; attr++)
+	for (attr = 0; attr < 8; attr++) {
 		SPE_CHECK(__vcpu_has_device_attr(b.vcpu[0], KVM_ARM_VCPU_SPE_CTRL, attr), ENXIO);
+		if (attr > KVM_ARM_VCPU_SPE_INIT)
+			continue;
+		SPE_CHECK(spe_get_attr(b.vcpu[0], attr, &size), ENODEV);
+		SPE_CHECK(spe_get_attr(b.vcpu[0], attr, SPE_BAD_ADDR), ENODEV);
+	}
 	bare_vm_free(&b);
+}
+
+/* The feature is a vCPU's only when that vCPU was initialised */
+static void test_uninitialised_vcpu(const void *arg)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_vcpu *vcpu[2];
+	u64 attr, val = SPE_PPI;
+	int i, gic_fd;
+
+	for (i = 0; i < 2; i++)
+		vcpu[i] = __vm_vcpu_add(vm, i);
+	SPE_OK(spe_vcpu_init(vcpu[0], SPE_FEATURE));
+	gic_fd = spe_gic_create(vm, 2);
+
+	/* Before and after the VM has an SPU and a size */
+	for (i = 0; i < 2; i++) {
+		for (attr = KVM_ARM_VCPU_SPE_IRQ; attr <= KVM_ARM_VCPU_SPE_INIT; attr++) {
+			SPE_CHECK(spe_set_attr(vcpu[1], attr, &val), ENODEV);
+			SPE_CHECK(spe_set_attr(vcpu[1], attr, SPE_BAD_ADDR), ENODEV);
+			SPE_CHECK(spe_get_attr(vcpu[1], attr, &val), ENODEV);
+			SPE_CHECK(spe_get_attr(vcpu[1], attr, SPE_BAD_ADDR), ENODEV);
+			SPE_CHECK(__vcpu_has_device_attr(vcpu[1], KVM_ARM_VCPU_SPE_CTRL, attr),
+				  ENXIO);
+			SPE_OK(__vcpu_has_device_attr(vcpu[0], KVM_ARM_VCPU_SPE_CTRL, attr));
+		}
+		SPE_OK(spe_set_spu(vcpu[0], spe_spus[0].type));
+		SPE_OK(spe_set_size(vcpu[0], spe_valid_size(0)));
+	}
+
+	SPE_OK(spe_vcpu_init(vcpu[1], SPE_FEATURE));
+	__vgic_v3_init(gic_fd);
+	for (i = 0; i < 2; i++) {
+		SPE_OK(spe_set_irq(vcpu[i], SPE_PPI));
+		SPE_OK(spe_init(vcpu[i]));
+	}
+	close(gic_fd);
+	kvm_vm_free(vm);
 }
 
 /* --- RLIMIT_MEMLOCK ------------------------------------------------------ */
@@ -819,6 +889,85 @@ static void test_memlock(const void *arg)
 	TEST_ASSERT_EQ(spe_locked_bytes(), before);
 }
 
+static void wait_for_end(pid_t pid)
+{
+	int status;
+
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
+	TEST_ASSERT(WIFEXITED(status) && !WEXITSTATUS(status), "status 0x%x", status);
+}
+
+/* Sleeps until the other end of a pipe is closed */
+static void wait_for_close(int fd[2])
+{
+	char c;
+
+	close(fd[1]);
+	TEST_ASSERT(!read(fd[0], &c, 1), "read from a pipe");
+}
+
+/* The charge is the VM's creator's, whoever closes it */
+static void test_memlock_fork(const void *arg)
+{
+	u64 before = spe_locked_bytes(), charged;
+	struct bare_vm b = bare_vm_create(BARE_DONE);
+	int fd[2];
+	pid_t pid;
+
+	charged = spe_locked_bytes() - before;
+	TEST_ASSERT(charged, "nothing is charged");
+	TEST_ASSERT(!pipe(fd), "pipe");
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork");
+	if (!pid) {
+		u64 own = spe_locked_bytes();
+
+		wait_for_close(fd);
+		TEST_ASSERT_EQ(spe_locked_bytes(), own);
+		_exit(0);
+	}
+
+	/* The VM lives on in the child */
+	bare_vm_free(&b);
+	TEST_ASSERT_EQ(spe_locked_bytes(), before + charged);
+	close(fd[0]);
+	close(fd[1]);
+	wait_for_end(pid);
+	TEST_ASSERT_EQ(spe_locked_bytes(), before);
+}
+
+/* ... also when that is gone first: what it was charged has no place to go back to */
+static void test_memlock_orphan(const void *arg)
+{
+	u64 before = spe_locked_bytes();
+	int fd[2], ids[2];
+	pid_t pid;
+
+	TEST_ASSERT(!prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl");
+	TEST_ASSERT(!pipe(fd) && !pipe(ids), "pipe");
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork");
+	if (!pid) {
+		bare_vm_create(BARE_DONE);
+		TEST_ASSERT(spe_locked_bytes() > before, "nothing is charged");
+		pid = fork();
+		TEST_ASSERT(pid >= 0, "fork");
+		if (!pid) {
+			wait_for_close(fd);
+			_exit(0);
+		}
+		TEST_ASSERT(write(ids[1], &pid, sizeof(pid)) == sizeof(pid), "write");
+		_exit(0);
+	}
+	TEST_ASSERT(read(ids[0], &pid, sizeof(pid)) == sizeof(pid), "read");
+	TEST_ASSERT(wait(NULL) > 0, "the creator");
+	close(fd[0]);
+	close(fd[1]);
+	wait_for_end(pid);
+	TEST_ASSERT_EQ(spe_locked_bytes(), before);
+}
+
 /* CAP_IPC_LOCK is exempt, as everywhere */
 static void test_memlock_exempt(const void *arg)
 {
@@ -848,6 +997,30 @@ static void test_eexist_before_enomem(const void *arg)
 				      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
 	SPE_OK(spe_set_irq(b.vcpu[0], irq));
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
+	bare_vm_free(&b);
+}
+
+/* Refused for want of memory, SPE keeps its interrupt, which cannot be changed */
+static void test_enomem_irq(const void *arg)
+{
+	struct bare_vm b;
+	int irq = SPE_PPI;
+
+	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
+		spe_skip("no PMU");
+
+	drop_cap_ipc_lock();
+	set_memlock(0);
+	b = bare_vm_create(BARE_READY | BARE_PMU);
+	SPE_CHECK(spe_init(b.vcpu[0]), ENOMEM);
+	SPE_CHECK(spe_set_irq(b.vcpu[0], SPE_PPI), EBUSY);
+	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
+				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
+	SPE_CHECK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
+					 KVM_ARM_VCPU_PMU_V3_INIT, NULL), EEXIST);
+	SPE_CHECK(spe_init(b.vcpu[0]), ENOMEM);
+	set_memlock(SZ_1G);
+	SPE_OK(spe_init(b.vcpu[0]));
 	bare_vm_free(&b);
 }
 
@@ -919,6 +1092,10 @@ static void test_vcpu_init_refused_el2(const void *arg)
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
 
+	/* A host that was started for nested guests on CPUs that can have them */
+	if (host_mode("kvm-arm.mode=nested") &&
+	    spe_klog_count("detected: Nested Virtualization Support"))
+		TEST_ASSERT(kvm_check_cap(KVM_CAP_ARM_EL2), "KVM_CAP_ARM_EL2 is 0");
 	if (!kvm_check_cap(KVM_CAP_ARM_EL2))
 		spe_skip("no nested virtualization (KVM_CAP_ARM_EL2)");
 
@@ -1063,6 +1240,131 @@ static void test_one_reg(const void *arg)
 			    spe_regs[i].name);
 	}
 	bare_vm_free(&b);
+}
+
+/* Restored before the SPU is known, registers keep all bits; INIT drops RES0 */
+static void test_early_regs(const void *arg)
+{
+	struct bare_vm b = bare_vm_create(BARE_GIC);
+	int i, round;
+	u64 val;
+
+	for (i = 0; i < ARRAY_SIZE(spe_regs); i++) {
+		if (spe_regs[i].id || spe_regs[i].only_if)
+			continue;
+		vcpu_set_reg(b.vcpu[0], spe_reg_id(&spe_regs[i]), ~0ULL);
+		vcpu_set_reg(b.vcpu[1], spe_reg_id(&spe_regs[i]), 0);
+	}
+
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < ARRAY_SIZE(spe_regs); i++) {
+			const struct spe_reg_desc *r = &spe_regs[i];
+
+			if (r->id || r->only_if)
+				continue;
+			val = vcpu_get_reg(b.vcpu[0], spe_reg_id(r));
+			TEST_ASSERT((val & r->rw) == r->rw, "%s 0x%lx", r->name, val);
+			if (!round)
+				TEST_ASSERT(val == ~0ULL, "%s 0x%lx", r->name, val);
+			else
+				TEST_ASSERT(!(val & r->res0), "%s 0x%lx", r->name, val);
+			val = vcpu_get_reg(b.vcpu[1], spe_reg_id(r));
+			TEST_ASSERT(!val, "%s 0x%lx", r->name, val);
+		}
+		if (round)
+			break;
+		SPE_OK(spe_set_spu(b.vcpu[1], spe_spus[0].type));
+		SPE_OK(spe_set_size(b.vcpu[1], spe_valid_size(0)));
+		__vgic_v3_init(b.gic_fd);
+		for (i = 0; i < 2; i++) {
+			SPE_OK(spe_set_irq(b.vcpu[i], SPE_PPI));
+			SPE_OK(spe_init(b.vcpu[i]));
+		}
+	}
+	bare_vm_free(&b);
+}
+
+/*
+ * Two threads configure the vCPUs of a VM while two others restore registers and
+ * read the list. Whatever comes first, nothing is refused and no bit gets lost.
+ */
+struct race {
+	struct kvm_vcpu *vcpu;
+	pthread_barrier_t *barrier;
+	pthread_t thread[2];
+	bool done;
+};
+
+static const struct {
+	u64 id, val;
+} race_regs[] = {
+	{ KVM_ARM64_SYS_REG(SYS_PMSFCR_EL1), GENMASK_ULL(18, 16) | GENMASK_ULL(2, 0) },
+	{ KVM_ARM64_SYS_REG(SYS_PMSICR_EL1), GENMASK_ULL(31, 0) },
+	{ KVM_ARM64_SYS_REG(SYS_PMBLIMITR_EL1), GENMASK_ULL(63, 16) | BIT(0) },
+};
+
+static void *race_attrs(void *arg)
+{
+	struct race *r = arg;
+
+	pthread_barrier_wait(r->barrier);
+	SPE_OK(spe_set_spu(r->vcpu, spe_spus[0].type));
+	SPE_OK(spe_set_size(r->vcpu, spe_valid_size(0)));
+	SPE_OK(spe_set_irq(r->vcpu, SPE_PPI));
+	SPE_OK(spe_init(r->vcpu));
+	WRITE_ONCE(r->done, true);
+	return NULL;
+}
+
+static void *race_restore(void *arg)
+{
+	struct kvm_reg_list *list = malloc(sizeof(*list) + 4096 * sizeof(u64));
+	struct race *r = arg;
+	bool done;
+	u64 val;
+	int i;
+
+	TEST_ASSERT(list, "malloc");
+	pthread_barrier_wait(r->barrier);
+	do {
+		done = READ_ONCE(r->done);
+		for (i = 0; i < ARRAY_SIZE(race_regs); i++)
+			SPE_OK(__vcpu_set_reg(r->vcpu, race_regs[i].id, race_regs[i].val));
+		list->n = 4096;
+		SPE_OK(__vcpu_ioctl(r->vcpu, KVM_GET_REG_LIST, list));
+		for (i = 0; i < ARRAY_SIZE(race_regs); i++) {
+			SPE_OK(__vcpu_get_reg(r->vcpu, race_regs[i].id, &val));
+			TEST_ASSERT((val & race_regs[i].val) == race_regs[i].val,
+				    "register 0x%lx: 0x%lx", race_regs[i].id, val);
+		}
+	} while (!done);
+	free(list);
+	return NULL;
+}
+
+static void test_race(const void *arg)
+{
+	int round, i;
+
+	for (round = 0; round < 100; round++) {
+		struct bare_vm b = bare_vm_create(BARE_GIC | BARE_GIC_INIT);
+		struct race r[2] = {};
+		pthread_barrier_t barrier;
+
+		TEST_ASSERT(!pthread_barrier_init(&barrier, NULL, 4), "pthread_barrier_init");
+		for (i = 0; i < 2; i++) {
+			r[i].vcpu = b.vcpu[i];
+			r[i].barrier = &barrier;
+			kvm_pthread_create(&r[i].thread[0], NULL, race_attrs, &r[i]);
+			kvm_pthread_create(&r[i].thread[1], NULL, race_restore, &r[i]);
+		}
+		for (i = 0; i < 4; i++)
+			kvm_pthread_join(r[i / 2].thread[i % 2], NULL);
+		pthread_barrier_destroy(&barrier);
+		for (i = 0; i < 2; i++)
+			SPE_CHECK(spe_init(b.vcpu[i]), EBUSY);
+		bare_vm_free(&b);
+	}
 }
 
 static void test_id_regs(const void *arg)
@@ -1215,9 +1517,13 @@ int main(int argc, char **argv)
 	spe_add_case(test_init_then_pmu, NULL, false, "attr init: PMU with SPE's interrupt");
 	spe_add_case(test_init_eexist_timer, NULL, false, "attr init: interrupt of the timer");
 	spe_add_case(test_memlock, NULL, false, "attr init: RLIMIT_MEMLOCK");
+	spe_add_case(test_memlock_fork, NULL, false, "attr init: charge, VM closed by a child");
+	spe_add_case(test_memlock_orphan, NULL, false,
+		     "attr init: charge, VM closed after its creator's end");
 	spe_add_case(test_memlock_exempt, NULL, false, "attr init: CAP_IPC_LOCK");
 	spe_add_case(test_eexist_before_enomem, NULL, false,
 		     "attr init: interrupt's owner before RLIMIT_MEMLOCK");
+	spe_add_case(test_enomem_irq, NULL, false, "attr init: interrupt after RLIMIT_MEMLOCK");
 	spe_add_case(test_two_spus, NULL, false, "attr spu: two SPUs");
 	spe_add_case(test_spu_and_pmu, NULL, false, "attr spu: with a chosen PMU, both orders");
 	spe_add_case(test_size_all, NULL, false,
@@ -1225,6 +1531,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_size_set, NULL, false, "attr size: PMBIDR_EL1");
 	spe_add_case(test_size_zero, NULL, false, "attr size: 0");
 	spe_add_case(test_get_attr, NULL, false, "attr has and get");
+	spe_add_case(test_uninitialised_vcpu, NULL, false, "attr of a vCPU without a feature yet");
 	spe_add_case(test_run_without_init, NULL, false, "KVM_RUN without INIT");
 	spe_add_case(test_vcpu_init_refused, NULL, false, "KVM_ARM_VCPU_INIT refusals");
 	spe_add_case(test_vcpu_init_refused_el2, NULL, false, "KVM_ARM_VCPU_INIT refusals: EL2");
@@ -1232,6 +1539,8 @@ int main(int argc, char **argv)
 		     "KVM_ARM_VCPU_INIT refusals: 32-bit");
 	spe_add_case(test_reg_list, NULL, false, "registers: list");
 	spe_add_case(test_one_reg, NULL, false, "registers: reset, ONE_REG, RES0");
+	spe_add_case(test_early_regs, NULL, false, "registers: restored before the SPU is assigned");
+	spe_add_case(test_race, NULL, false, "registers: restored while threads configure");
 	spe_add_case(test_id_regs, NULL, false,
 		     "registers: ID registers take their own value only");
 	spe_add_case(test_id_order, NULL, false,
