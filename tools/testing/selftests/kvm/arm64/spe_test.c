@@ -2618,6 +2618,116 @@ static void test_odd_regime(const void *arg)
 	spe_vm_free(&v);
 }
 
+/* Forms of stage 1 that the library does not make, for a buffer at BUF_BASE(0) */
+enum form {
+	FORM_BLOCK, FORM_CONTIGUOUS, FORM_AF, FORM_DBM, FORM_TAG, FORM_TTBR1, FORM_TTBR1_TAG,
+};
+
+struct form_row {
+	const char *name;
+	enum form form;
+};
+
+static const struct form_row form_rows[] = {
+	{ "a block of 2 MiB",		FORM_BLOCK },
+	{ "the contiguous bit",		FORM_CONTIGUOUS },
+	{ "Access flags by hardware",	FORM_AF },
+	{ "dirty state by hardware",	FORM_DBM },
+	{ "a tag, TCR.TBI0",		FORM_TAG },
+	{ "TTBR1",			FORM_TTBR1 },
+	{ "TTBR1 and a tag, TCR.TBI1",	FORM_TTBR1_TAG },
+};
+
+#define PTE_DBM		BIT_ULL(51)
+#define PTE_CONT	BIT_ULL(52)
+#define TCR_TBI0	BIT_ULL(37)
+#define TCR_HD		BIT_ULL(40)
+
+static void test_form(const void *arg)
+{
+	const struct form_row *row = arg;
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 id = KVM_ARM64_SYS_REG(SYS_TCR_EL1), tcr = vcpu_get_reg(v.vcpu[0], id);
+	u64 base = BUF_BASE(0), pg = v.vm->page_size, *pte, mmfr1, n, ptr, or = 0;
+	struct expect e;
+
+	mmfr1 = vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64MMFR1_EL1));
+	mmfr1 = FIELD_GET(ID_AA64MMFR1_EL1_HAFDBS, mmfr1);
+	setup_profile(&v, &profile_rows[0], 0);
+
+	switch (row->form) {
+	case FORM_BLOCK:
+		if (pg != SZ_4K)
+			spe_skip("a level 2 block is larger than the buffer");
+		pte = virt_get_pte_hva(v.vm, base);
+		*virt_get_pte_hva_at_level(v.vm, base, 2) = *pte & ~PTE_TYPE_PAGE;
+		break;
+	case FORM_CONTIGUOUS:
+		for (n = 0; n < BUF_SIZE; n += pg)
+			*virt_get_pte_hva(v.vm, base + n) |= PTE_CONT;
+		break;
+	case FORM_AF:
+	case FORM_DBM:
+		if (mmfr1 < (row->form == FORM_AF ? 1 : 2))
+			spe_skip("the guest has no hardware management of it");
+		if (!(v.pmbidr & PMBIDR_EL1_F))
+			spe_skip("the SPU does not manage flags (PMBIDR_EL1.F)");
+		tcr |= TCR_HA | (row->form == FORM_DBM ? TCR_HD : 0);
+		for (n = 0; n < BUF_SIZE; n += pg) {
+			pte = virt_get_pte_hva(v.vm, base + n);
+			if (row->form == FORM_AF)
+				*pte &= ~PTE_AF;
+			else
+				*pte |= PTE_DBM | PTE_AP_RDONLY;
+		}
+		break;
+	case FORM_TTBR1:
+	case FORM_TTBR1_TAG:
+		/* The upper half is the lower one again */
+		or = UPPER_HALF;
+		tcr &= ~(TCR_HALF_MASK << 16 | TCR_EPD1_MASK | TCR_TBI1);
+		tcr |= (tcr & TCR_HALF_MASK & ~TCR_TG0_MASK) << 16;
+		/* TG1 has 16K, 4K and 64K as 1 to 3 */
+		tcr |= (pg == SZ_16K ? 1ULL : pg == SZ_4K ? 2 : 3) << 30;
+		if (row->form == FORM_TTBR1_TAG) {
+			tcr |= TCR_TBI1;
+			or &= ~(0x5aULL << 56);
+		}
+		vcpu_set_reg(v.vcpu[0], KVM_ARM64_SYS_REG(SYS_TTBR1_EL1),
+			     vcpu_get_reg(v.vcpu[0], KVM_ARM64_SYS_REG(SYS_TTBR0_EL1)));
+		break;
+	case FORM_TAG:
+		or = 0x5aULL << 56;
+		tcr |= TCR_TBI0;
+		break;
+	}
+	vcpu_set_reg(v.vcpu[0], id, tcr);
+	ptr = c->ptr;
+	c->ptr |= or;
+	c->limit |= or;
+
+	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
+	check_quiet(c);
+	e = expect_profile(&v, 0);
+	TEST_ASSERT((c->pmbptr & or) == or, "PMBPTR_EL1 0x%lx", c->pmbptr);
+	n = check_records(&v, 0, ptr, c->pmbptr & ~or, &e);
+	TEST_ASSERT(n > WANTED_RECORDS / 2, "%lu records", n);
+	/* All was pinned before: no gap in the profile */
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu[0], spe_stage2_fault), 0);
+	TEST_ASSERT(vcpu_get_stat(v.vcpu[0], spe_pin) >= (c->limit - c->ptr) / page_max(&v),
+		    "%lu pages pinned", vcpu_get_stat(v.vcpu[0], spe_pin));
+	check_canary(&v, 0, c->limit & ~or);
+
+	/* The SPU's own walk has set the flags of what it wrote to */
+	pte = virt_get_pte_hva(v.vm, base);
+	if (row->form == FORM_AF)
+		TEST_ASSERT(*pte & PTE_AF, "descriptor 0x%lx", *pte);
+	if (row->form == FORM_DBM)
+		TEST_ASSERT(!(*pte & PTE_AP_RDONLY), "descriptor 0x%lx", *pte);
+	spe_vm_free(&v);
+}
+
 struct flat_row {
 	const char *name;
 	u64 ptr;
@@ -3299,6 +3409,9 @@ int main(int argc, char **argv)
 		spe_add_case(test_odd_regime, (void *)(long)i, false,
 			     "guest: misprogramming 4: odd TCR.T%dSZ, TG%d %d", i & 1, i & 1,
 			     i >> 1);
+	for (i = 0; i < ARRAY_SIZE(form_rows); i++)
+		spe_add_case(test_form, &form_rows[i], false, "guest: buffer mapped by %s",
+			     form_rows[i].name);
 	for (i = 0; i < ARRAY_SIZE(flat_rows); i++)
 		spe_add_case(test_flat, &flat_rows[i], false, "restore: stage 1 off, PTR %s",
 			     flat_rows[i].name);

@@ -1539,7 +1539,8 @@ int main(int argc, char **argv)
 		     "KVM_ARM_VCPU_INIT refusals: 32-bit");
 	spe_add_case(test_reg_list, NULL, false, "registers: list");
 	spe_add_case(test_one_reg, NULL, false, "registers: reset, ONE_REG, RES0");
-	spe_add_case(test_early_regs, NULL, false, "registers: restored before the SPU is assigned");
+	spe_add_case(test_early_regs, NULL, false,
+		     "registers: restored before the SPU is assigned");
 	spe_add_case(test_race, NULL, false, "registers: restored while threads configure");
 	spe_add_case(test_id_regs, NULL, false,
 		     "registers: ID registers take their own value only");
