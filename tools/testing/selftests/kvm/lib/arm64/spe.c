@@ -389,8 +389,8 @@ static struct spe_case cases[512];
 static int nr_cases;
 
 /* From the command line: parts of names */
-static const char *names[16];
-static int nr_names;
+static const char *names[16], *others[16];
+static int nr_names, nr_others;
 static bool list_only;
 
 /* The reason of a skip, from the case's process to the runner's */
@@ -468,6 +468,8 @@ void spe_add_case(spe_case_fn fn, const void *arg, bool always, const char *fmt,
 
 	for (i = 0; i < nr_names; i++)
 		wanted |= !!strstr(name, names[i]);
+	for (i = 0; i < nr_others; i++)
+		wanted &= !strstr(name, others[i]);
 	if (!wanted)
 		return;
 
@@ -560,9 +562,11 @@ static void run_case(const struct spe_case *c)
 
 static void usage(const char *name)
 {
-	printf("usage: %s [-l] [-t NAME]... [-v VCPUS] [-n EVENTS] [-c VMS] [-e ENABLES] [-T SECONDS]\n"
+	printf("usage: %s [-l] [-t NAME]... [-x NAME]... [-v VCPUS] [-n EVENTS] [-c VMS]\n"
+	       "       [-e ENABLES] [-T SECONDS]\n"
 	       "  -l  list the cases\n"
 	       "  -t  run the cases whose name contains NAME\n"
+	       "  -x  ... but not those whose name contains NAME\n"
 	       "  -v  vCPUs of the cases with several, up to %d (default %d)\n"
 	       "  -n  events of the case with many (default %d)\n"
 	       "  -c  VMs to create (default %d)\n"
@@ -576,7 +580,7 @@ void spe_parse_options(int argc, char **argv)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "lt:v:n:c:e:T:h")) != -1) {
+	while ((opt = getopt(argc, argv, "lt:x:v:n:c:e:T:h")) != -1) {
 		switch (opt) {
 		case 'l':
 			list_only = true;
@@ -585,6 +589,11 @@ void spe_parse_options(int argc, char **argv)
 			if (nr_names == ARRAY_SIZE(names))
 				ksft_exit_fail_msg("too many names\n");
 			names[nr_names++] = optarg;
+			break;
+		case 'x':
+			if (nr_others == ARRAY_SIZE(others))
+				ksft_exit_fail_msg("too many names\n");
+			others[nr_others++] = optarg;
 			break;
 		case 'v':
 			spe_opt.vcpus = atoi_positive("Number of vCPUs", optarg);
