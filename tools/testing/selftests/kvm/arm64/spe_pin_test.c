@@ -987,8 +987,6 @@ static void *pressure(void *arg)
 	u64 moved;
 	void *mem;
 
-	p->alike = start_ksm(SZ_256K);
-	madvise(p->v->buf, BUF_SIZE, MADV_MERGEABLE);
 	snprintf(name, sizeof(name), "%s/memory.reclaim", p->cgroup);
 
 	p->swapped = vmstat("pswpout");
@@ -1038,15 +1036,22 @@ static void test_many(const void *arg)
 	reuse = vcpu_get_stat(v.vcpu, spe_pin_reuse);
 
 	trace_enable("kvm_spe_stale");
-	TEST_ASSERT(!pthread_create(&thread, NULL, pressure, &p), "pthread_create");
 	v.ctl->iterations = 100;
 	v.ctl->toggles = 10;
-	for (i = 0; i < 500; i++) {
-		merged = ksm_merged();
-		if (READ_ONCE(p.rounds) >= 2 && merged > SZ_256K / getpagesize())
-			break;
+
+	/* What is swapped out cannot be merged: that first, while the guest profiles */
+	p.alike = start_ksm(SZ_256K);
+	madvise(v.buf, BUF_SIZE, MADV_MERGEABLE);
+	for (i = 0, merged = 0; i < 20000 && merged <= SZ_256K / getpagesize(); i++) {
 		run(&v);
+		usleep(1000);
+		merged = ksm_merged();
 	}
+
+	TEST_ASSERT(!pthread_create(&thread, NULL, pressure, &p), "pthread_create");
+	for (; READ_ONCE(p.rounds) < 2; i++)
+		run(&v);
+
 	/* Each look at a page that is pinned takes it off stage 2: the guest is to get on */
 	write_file("/sys/kernel/mm/ksm/sleep_millisecs", "200");
 	write_file("/sys/kernel/mm/ksm/pages_to_scan", "50");
