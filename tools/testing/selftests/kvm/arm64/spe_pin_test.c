@@ -1076,7 +1076,7 @@ static void test_many(const void *arg)
 	TEST_ASSERT(p.swapped, "nothing was swapped out");
 	TEST_ASSERT(p.compacted, "nothing was compacted");
 	TEST_ASSERT(merged > SZ_256K / getpagesize(), "no page of the guest was merged");
-	TEST_ASSERT(events && limit_value(&p, "memory.stat", "pgsteal "), "no page was reclaimed");
+	TEST_ASSERT(limit_value(&p, "memory.stat", "pgsteal "), "no page was reclaimed");
 
 	/* What stage 2 has not lost is not pinned twice */
 	TEST_ASSERT(pin <= t.unmapped, "%lu pages pinned anew, %lu were taken", pin, t.unmapped);
