@@ -1641,8 +1641,11 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 
 	spin_lock(&pins->lock);
 	for (;;) {
-		/* Notifiers split ranges while the lock is not held */
-		want = (size_t)pins->nr_ranges + 2 * a->nr_need + 2 * SPE_SPLITS;
+		/*
+		 * Notifiers split ranges while the lock is not held, and until
+		 * the vCPU is back: without room they take whole ranges.
+		 */
+		want = (size_t)pins->nr_ranges + 2 * a->nr_need + 16 * SPE_SPLITS;
 		spin_unlock(&pins->lock);
 
 		new = kvmalloc_array(want, sizeof(*new),
