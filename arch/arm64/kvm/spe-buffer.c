@@ -81,7 +81,7 @@
 #define SPE_NR_WINDOWS		16
 
 /* Runs of pages that a buffer and its tables may consist of */
-#define SPE_MAX_NEED		(1U << 20)
+#define SPE_MAX_NEED		BIT(20)
 
 /* A vCPU that has not profiled for this time, or twice as long, unpins */
 #define SPE_IDLE		(5 * HZ)
@@ -1459,11 +1459,15 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		struct spe_range r = {};
 		bool pinned = false;
 		u64 next = end;
+		u64 stop;
 		unsigned int i;
 		int ret;
 
 		/* The SPU does not get as far as this, but for the tables */
-		if (spe_need_va(need, gfn) >= a->stop + (need->level != SPE_LEVEL_BUFFER))
+		stop = a->stop;
+		if (need->level != SPE_LEVEL_BUFFER)
+			stop++;
+		if (spe_need_va(need, gfn) >= stop)
 			return 0;
 
 		if (signal_pending(current))

@@ -469,7 +469,7 @@ static u64 pins_error(void)
 	return 2 * most * get_nprocs();
 }
 
-static u64 vmstat(const char *name)
+static u64 vm_counter(const char *name)
 {
 	char key[64];
 
@@ -478,7 +478,7 @@ static u64 vmstat(const char *name)
 }
 
 /* Bytes that /proc/self/smaps shows as @key for the mapping of @addr */
-static u64 smaps(void *addr, const char *key)
+static u64 mapping_bytes(void *addr, const char *key)
 {
 	unsigned long from, to;
 	bool inside = false;
@@ -860,7 +860,7 @@ static void check_leaves(struct pin_vm *v, const struct toggle *t)
 	if (t->src == VM_MEM_SRC_ANONYMOUS_HUGETLB)
 		huge = BUF_SIZE;
 	else if (t->src == VM_MEM_SRC_ANONYMOUS_THP)
-		huge = smaps(v->buf, "AnonHugePages:");
+		huge = mapping_bytes(v->buf, "AnonHugePages:");
 	if (t->src == VM_MEM_SRC_ANONYMOUS_THP)
 		TEST_ASSERT(huge >= SZ_2M, "the host has no huge page for the buffer");
 
@@ -989,7 +989,7 @@ static void *pressure(void *arg)
 
 	snprintf(name, sizeof(name), "%s/memory.reclaim", p->cgroup);
 
-	p->swapped = vmstat("pswpout");
+	p->swapped = vm_counter("pswpout");
 	do {
 		mem = some_memory(len);
 		write_file(name, "4M");
@@ -998,15 +998,15 @@ static void *pressure(void *arg)
 		munmap(mem, len);
 
 		mem = fragment(SZ_2M);
-		moved = vmstat("pgmigrate_success");
+		moved = vm_counter("pgmigrate_success");
 		write_file("/proc/sys/vm/compact_memory", "1");
-		p->compacted += vmstat("pgmigrate_success") - moved;
+		p->compacted += vm_counter("pgmigrate_success") - moved;
 		munmap(mem, SZ_2M);
 
 		WRITE_ONCE(p->rounds, p->rounds + 1);
 		usleep(100000);
 	} while (!READ_ONCE(p->stop));
-	p->swapped = vmstat("pswpout") - p->swapped;
+	p->swapped = vm_counter("pswpout") - p->swapped;
 
 	return NULL;
 }
@@ -1264,10 +1264,10 @@ static void pageout(void *addr, size_t len)
 
 	if (!add_swap())
 		spe_skip("no swap");
-	swapped = vmstat("pswpout");
+	swapped = vm_counter("pswpout");
 	TEST_ASSERT(!madvise(addr, len, MADV_PAGEOUT), "MADV_PAGEOUT");
 	TEST_ASSERT(!madvise(mem, some, MADV_PAGEOUT), "MADV_PAGEOUT");
-	acts += vmstat("pswpout") > swapped;
+	acts += vm_counter("pswpout") > swapped;
 	munmap(mem, some);
 }
 
@@ -1284,9 +1284,9 @@ static void pull_cold(struct pin_vm *v, void *addr, size_t len)
 
 	for (p = addr; p < addr + len; p += page)
 		READ_ONCE(*(char *)p);
-	young = smaps(v->buf, "Referenced:");
+	young = mapping_bytes(v->buf, "Referenced:");
 	TEST_ASSERT(!madvise(addr, len, MADV_COLD), "MADV_COLD");
-	acts += smaps(v->buf, "Referenced:") + len <= young;
+	acts += mapping_bytes(v->buf, "Referenced:") + len <= young;
 }
 
 static void pull_fork(struct pin_vm *v, void *addr, size_t len)
@@ -1353,7 +1353,7 @@ static void pull_collapse(struct pin_vm *v, void *addr, size_t len)
 	for (i = 0; i < SZ_2M; i += page)
 		*(char *)(block + i) = 0;
 	step(v, 2);
-	TEST_ASSERT_EQ(smaps(block, "AnonHugePages:"), 0);
+	TEST_ASSERT_EQ(mapping_bytes(block, "AnonHugePages:"), 0);
 	TEST_ASSERT(!collapse(block) && errno == EAGAIN, "pinned pages were collapsed");
 
 	/* No longer pinned: collapsed. The guest gets a block, or what is left for it */
@@ -1361,25 +1361,25 @@ static void pull_collapse(struct pin_vm *v, void *addr, size_t len)
 	TEST_ASSERT(!mprotect(block, SZ_2M, PROT_READ | PROT_WRITE), "mprotect");
 	for (i = 0; i < 2000 && !collapse(block); i++)
 		usleep(500);
-	huge = smaps(block, "AnonHugePages:");
+	huge = mapping_bytes(block, "AnonHugePages:");
 	TEST_ASSERT(huge, "not collapsed");
 	step(v, 2);
 	release(v);
 
 	/* Under a guest that profiles, the host's huge mapping is split */
-	split = vmstat("thp_split_pmd");
+	split = vm_counter("thp_split_pmd");
 	TEST_ASSERT(!mprotect(block, page, PROT_READ), "mprotect");
 	TEST_ASSERT(!mprotect(block, page, PROT_READ | PROT_WRITE), "mprotect");
-	acts += vmstat("thp_split_pmd") > split && !smaps(block, "AnonHugePages:");
+	acts += vm_counter("thp_split_pmd") > split && !mapping_bytes(block, "AnonHugePages:");
 }
 
 static void pull_compact(struct pin_vm *v, void *addr, size_t len)
 {
 	void *mem = fragment(SZ_4M);
-	u64 moved = vmstat("pgmigrate_success");
+	u64 moved = vm_counter("pgmigrate_success");
 
 	write_file("/proc/sys/vm/compact_memory", "1");
-	acts += vmstat("pgmigrate_success") > moved;
+	acts += vm_counter("pgmigrate_success") > moved;
 	munmap(mem, SZ_4M);
 }
 
@@ -1459,12 +1459,12 @@ static void pull_reclaim(struct pin_vm *v, void *addr, size_t len)
 
 	if (fd < 0 || !add_swap())
 		spe_skip("no cgroup to reclaim from, or no swap");
-	scanned = vmstat("pgscan_anon");
-	stolen = vmstat("pgsteal_anon");
+	scanned = vm_counter("pgscan_anon");
+	stolen = vm_counter("pgsteal_anon");
 	/* Less than was asked for is an error */
 	if (write(fd, "1M", 2) < 0)
 		TEST_ASSERT(errno == EAGAIN || errno == EINTR, "memory.reclaim");
-	acts += vmstat("pgscan_anon") > scanned && vmstat("pgsteal_anon") > stolen;
+	acts += vm_counter("pgscan_anon") > scanned && vm_counter("pgsteal_anon") > stolen;
 	close(fd);
 	munmap(mem, SZ_2M);
 }
@@ -1512,7 +1512,7 @@ static void pull_idle(struct pin_vm *v, void *addr, size_t len)
 /* The mapping is scanned, and stage 2 loses all of it. What is pinned is left out. */
 static void pull_numa(struct pin_vm *v, void *addr, size_t len)
 {
-	u64 updates = vmstat("numa_pte_updates");
+	u64 updates = vm_counter("numa_pte_updates");
 	struct taken t;
 	int i;
 
@@ -1524,7 +1524,7 @@ static void pull_numa(struct pin_vm *v, void *addr, size_t len)
 	for (i = 0; i < (acts ? 20 : 2000); i++) {
 		usleep(2000);
 		t = taken(v, v->buf, BUF_SIZE);
-		if (t.unmapped && vmstat("numa_pte_updates") > updates) {
+		if (t.unmapped && vm_counter("numa_pte_updates") > updates) {
 			acts++;
 			return;
 		}
@@ -2557,11 +2557,11 @@ static void guest_on_code(u64 mpidr, u64 entry, u64 context)
 
 /* With the MMU off, x0 is what CPU_ON was given: next to it the VMM sees a write, no ucall */
 extern char guest_entry;
-asm(".pushsection .text\n"
-    "guest_entry:\n"
-    "	str	x0, [x0, #8]\n"
-    "	b	.\n"
-    ".popsection\n");
+asm(".pushsection .text\n\t"
+	"guest_entry:\n\t"
+	"str x0, [x0, #8]\n\t"
+	"b .\n\t"
+	".popsection\n");
 
 static void *vcpu_to_mmio(void *arg)
 {

@@ -83,8 +83,7 @@ static struct guest_ctl ctl[MAX_VCPUS];
  * guest_loop(array, mask, iterations): the loop alone.
  * guest_el0_loop(array, mask, iterations): for EL0.
  */
-asm(
-"	.pushsection .text\n"
+asm("	.pushsection .text\n"
 "	.balign	64\n"
 "	.global	guest_profile, guest_profile_end\n"
 "guest_profile:\n"
@@ -120,8 +119,7 @@ asm(
  * guest_flat: with stage 1 off. Loops x0 times, leaves PMBSR_EL1, PMBPTR_EL1
  * and PMBLIMITR_EL1 in x1 to x3, and exits by a store to x4.
  */
-asm(
-"	.pushsection .text\n"
+asm("	.pushsection .text\n"
 "	.balign	256\n"
 "	.global	guest_regime\n"
 "guest_regime:\n"
@@ -383,8 +381,7 @@ static noinline void guest_run_el0(u64 array, u64 mask, u64 iterations)
 	register u64 x1 asm("x1") = mask;
 	register u64 x2 asm("x2") = iterations;
 
-	asm volatile(
-	"	adr	x3, 1f\n"
+	asm volatile("	adr	x3, 1f\n"
 	"	str	x3, [%[ret]]\n"
 	"	msr	elr_el1, %[fn]\n"
 	"	msr	spsr_el1, xzr\n"
@@ -966,13 +963,15 @@ static void guest_undef_handler(struct ex_regs *spe_regs)
 
 #define TEST_UNDEF(c, n, r)						\
 do {									\
+	u64 *__val = &(c)->val[(n) * 2];				\
+									\
 	undefs = 0;							\
 	isb();								\
-	(c)->val[(n) * 2] = read_sysreg_s(SYS_##r);			\
-	(c)->val[(n) * 2] = undefs;					\
+	__val[0] = read_sysreg_s(SYS_##r);				\
+	__val[0] = undefs;						\
 	write_sysreg_s(0, SYS_##r);					\
 	isb();								\
-	(c)->val[(n) * 2 + 1] = undefs - (c)->val[(n) * 2];		\
+	__val[1] = undefs - __val[0];					\
 } while (0)
 
 static const char * const undef_names[] = {

@@ -132,7 +132,7 @@ static inline void __spe_load_host_sampling(struct kvm_vcpu *vcpu)
  * The owner of a guest that does not profile stays EL2, and its PMSCR_EL1 is 0:
  * such a guest is to the host's buffer what one without SPE is.
  */
-static noinline __maybe_unused void __spe_do_disable_host_buffer(struct kvm_vcpu *vcpu)
+static inline void __spe_disable_host_buffer_common(struct kvm_vcpu *vcpu)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 
@@ -157,7 +157,7 @@ static noinline __maybe_unused void __spe_do_disable_host_buffer(struct kvm_vcpu
 	isb();
 }
 
-static noinline __maybe_unused void __spe_do_enable_host_buffer(struct kvm_vcpu *vcpu)
+static inline void __spe_enable_host_buffer_common(struct kvm_vcpu *vcpu)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 
@@ -175,7 +175,7 @@ static noinline __maybe_unused void __spe_do_enable_host_buffer(struct kvm_vcpu 
  * The last thing before the guest runs: its stage 1, stage 2 and HCR_EL2 are
  * in place.
  */
-static noinline __maybe_unused void __spe_do_switch_to_guest(struct kvm_vcpu *vcpu)
+static inline void __spe_switch_to_guest_common(struct kvm_vcpu *vcpu)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 	struct kvm_cpu_context *ctxt = &vcpu->arch.ctxt;
@@ -276,7 +276,7 @@ static inline void __spe_take_serror(struct kvm_vcpu *vcpu, u64 *exit_code)
  * still in place. The exception entry was the Context synchronization event
  * that PSB CSYNC wants. @exit_code is NULL on the way to a panic.
  */
-static noinline __maybe_unused void __spe_do_switch_to_host(struct kvm_vcpu *vcpu, u64 *exit_code)
+static inline void __spe_switch_to_host_common(struct kvm_vcpu *vcpu, u64 *exit_code)
 {
 	struct kvm_spe_host_regs *host = host_data_ptr(host_spe);
 	struct kvm_cpu_context *ctxt = &vcpu->arch.ctxt;
@@ -320,34 +320,6 @@ static noinline __maybe_unused void __spe_do_switch_to_host(struct kvm_vcpu *vcp
 	 */
 	write_sysreg(vcpu->arch.mdcr_el2, mdcr_el2);
 	spe->switched = false;
-}
-
-/*
- * What every VM passes. The work is out of line, which keeps the run loop of a VM
- * without SPE small.
- */
-static inline void __spe_disable_host_buffer(struct kvm_vcpu *vcpu)
-{
-	if (vcpu_spe_in_use(vcpu))
-		__spe_do_disable_host_buffer(vcpu);
-}
-
-static inline void __spe_enable_host_buffer(struct kvm_vcpu *vcpu)
-{
-	if (vcpu_spe_in_use(vcpu))
-		__spe_do_enable_host_buffer(vcpu);
-}
-
-static inline void __spe_switch_to_guest(struct kvm_vcpu *vcpu)
-{
-	if (vcpu_spe_in_use(vcpu))
-		__spe_do_switch_to_guest(vcpu);
-}
-
-static inline void __spe_switch_to_host(struct kvm_vcpu *vcpu, u64 *exit_code)
-{
-	if (vcpu_spe_in_use(vcpu))
-		__spe_do_switch_to_host(vcpu, exit_code);
 }
 
 #endif /* __ARM64_KVM_HYP_SPE_SR_H__ */

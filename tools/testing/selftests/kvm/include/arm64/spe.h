@@ -32,7 +32,10 @@
 #define SPE_PMBSR_S1(fsc)						\
 	(PMBSR_EL1_S | FIELD_PREP(PMBSR_EL1_EC, PMBSR_EL1_EC_FAULT_S1) | (fsc))
 
-#define psb_csync()	asm volatile("hint #17" : : : "memory")
+static inline void psb_csync(void)
+{
+	asm volatile("hint #17" : : : "memory");
+}
 
 /* A physical SPU as perf shows it. */
 struct spe_spu {

@@ -553,14 +553,14 @@ static void run_case(const struct spe_case *c)
 	} else if (WEXITSTATUS(status)) {
 		ksft_test_result_fail("%s # status %d\n", c->name, WEXITSTATUS(status));
 	} else if (spe_pins_outstanding() != pins) {
-		ksft_test_result_fail("%s # %" PRId64 " pages are still pinned\n", c->name,
-				      spe_pins_outstanding() - pins);
+		ksft_test_result_fail("%s # %lld pages are still pinned\n", c->name,
+				      (long long)(spe_pins_outstanding() - pins));
 	} else {
 		ksft_test_result_pass("%s\n", c->name);
 	}
 }
 
-static void usage(const char *name)
+static void print_usage(const char *name)
 {
 	printf("usage: %s [-l] [-t NAME]... [-x NAME]... [-v VCPUS] [-n EVENTS] [-c VMS]\n"
 	       "       [-e ENABLES] [-T SECONDS]\n"
@@ -611,7 +611,7 @@ void spe_parse_options(int argc, char **argv)
 			spe_opt.timeout = atoi_positive("Seconds", optarg);
 			break;
 		default:
-			usage(argv[0]);
+			print_usage(argv[0]);
 			exit(opt == 'h' ? 0 : 1);
 		}
 	}
