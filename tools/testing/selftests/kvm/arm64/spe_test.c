@@ -15,6 +15,7 @@
 #include "spe.h"
 #include "gic.h"
 #include "gic_v3.h"
+#include "guest_modes.h"
 #include "vgic.h"
 
 #define MAX_VCPUS		SPE_MAX_VCPUS
@@ -902,6 +903,78 @@ static void test_fail_entry(const void *arg)
 	spe_vm_free(&v);
 }
 
+/* An SPU and a PMU chosen for one VM: its vCPUs run on the CPUs that have both */
+static void guest_sync_code(void)
+{
+	for (;;)
+		GUEST_SYNC(0);
+}
+
+static int run_on_both(const struct spe_spu *spu, const struct spe_pmu *pmu, bool spu_first,
+		       const cpu_set_t *all)
+{
+	struct kvm_vm *vm = __vm_create(VM_SHAPE_DEFAULT, 1, 512);
+	int cpu, gic_fd, ppi = 23, outside = 0;
+	struct kvm_vcpu_init init;
+	struct kvm_vcpu *vcpu;
+
+	vm_ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init);
+	init.features[0] |= SPE_FEATURE | SPE_FEATURE_PMU;
+	vcpu = aarch64_vcpu_add(vm, 0, &init, guest_sync_code);
+	if (spu_first)
+		SPE_OK(spe_set_spu(vcpu, spu->type));
+	SPE_OK(spe_set_pmu(vcpu, pmu->type));
+	if (!spu_first)
+		SPE_OK(spe_set_spu(vcpu, spu->type));
+	SPE_OK(spe_set_size(vcpu, 0));
+	gic_fd = vgic_v3_setup(vm, 1, 64);
+	SPE_OK(spe_set_irq(vcpu, SPE_PPI));
+	SPE_OK(spe_init(vcpu));
+	vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_IRQ, &ppi);
+	vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, all))
+			continue;
+		pin_self_to_cpu(cpu);
+		if (CPU_ISSET(cpu, &spu->cpus) && CPU_ISSET(cpu, &pmu->cpus)) {
+			TEST_ASSERT(spe_run_vcpu(vcpu), "the guest ended on CPU %d", cpu);
+			continue;
+		}
+		SPE_OK(_vcpu_run(vcpu));
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_FAIL_ENTRY);
+		TEST_ASSERT_EQ(vcpu->run->fail_entry.hardware_entry_failure_reason,
+			       KVM_EXIT_FAIL_ENTRY_CPU_UNSUPPORTED);
+		TEST_ASSERT_EQ(vcpu->run->fail_entry.cpu, cpu);
+		outside++;
+	}
+	close(gic_fd);
+	kvm_vm_free(vm);
+	return outside;
+}
+
+static void test_fail_entry_pmu(const void *arg)
+{
+	struct spe_pmu pmus[SPE_MAX_PMUS];
+	int i, j, nr, outside = 0;
+	cpu_set_t all, both;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(all), &all), "sched_getaffinity");
+	nr = kvm_check_cap(KVM_CAP_ARM_PMU_V3) ? spe_find_pmus(pmus, SPE_MAX_PMUS) : 0;
+	for (i = 0; i < nr; i++) {
+		for (j = 0; j < spe_nr_spus; j++) {
+			CPU_AND(&both, &pmus[i].cpus, &spe_spus[j].cpus);
+			if (spe_spus[j].max_buff_size || !CPU_COUNT(&both) ||
+			    CPU_EQUAL(&both, &spe_spus[j].cpus))
+				continue;
+			outside += run_on_both(&spe_spus[j], &pmus[i], true, &all);
+			outside += run_on_both(&spe_spus[j], &pmus[i], false, &all);
+		}
+	}
+	if (!outside)
+		spe_skip("no SPU shares some of its CPUs with a PMU");
+}
+
 /* --- Guests: identification and registers -------------------------------- */
 
 static void guest_id_code(void)
@@ -1663,6 +1736,81 @@ static void test_two_vms(const void *arg)
 	spe_vm_free(&v[1]);
 }
 
+/* Waits until the session's buffer is full: as nobody empties it, perf stops the session */
+static void host_session_fill(struct host_session *s)
+{
+	u64 last = ~0ULL;
+	int i;
+
+	for (i = 0; i < 1000 && last != READ_ONCE(s->mp->aux_head); i++) {
+		last = READ_ONCE(s->mp->aux_head);
+		host_work(2000000);
+	}
+	TEST_ASSERT(i < 1000 && last, "the host's buffer does not fill");
+}
+
+/* A session that perf has stopped stays so, whatever the guests do with the SPU */
+static void test_host_stopped(const void *arg)
+{
+	struct spe_vm v[3] = {
+		spe_vm_create(1, guest_events_code), spe_vm_create(1, guest_hold_code),
+		spe_vm_create_on(0, 1, guest_sync_code, 0, 0),
+	};
+	struct guest_ctl *c = host_ctl(&v[0], 0);
+	int cared = nobody_cared(), cpu = pin_to_spu();
+	bool more = true, more_hold = true;
+	struct host_session s;
+	void *aux;
+	u64 head;
+
+	s = host_session_open_attr(cpu, (struct perf_event_attr) {
+		.config = TERM_TS,
+		.sample_period = 1024,
+	}, 4);
+	aux = malloc(s.aux_len);
+	TEST_ASSERT(aux, "malloc");
+
+	c->limit = c->ptr + SZ_4K;
+	c->wanted = 20;
+	c->interval = odd_interval(&v[0]);
+	c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
+	c->sync_events = true;
+	strcpy(c->program, "PS");
+
+	/* KVM sees it enabled, and no more */
+	host_session_enable(&s, true);
+	TEST_ASSERT(spe_run_vcpu(v[0].vcpu[0]) && spe_run_vcpu(v[1].vcpu[0]) &&
+		    spe_run_vcpu(v[2].vcpu[0]), "a guest has ended");
+	host_session_fill(&s);
+	head = s.mp->aux_head;
+	memcpy(aux, s.aux, s.aux_len);
+
+	while (more || more_hold) {
+		if (more)
+			more = spe_run_vcpu(v[0].vcpu[0]);
+		if (more_hold)
+			more_hold = spe_run_vcpu(v[1].vcpu[0]);
+		TEST_ASSERT(spe_run_vcpu(v[2].vcpu[0]), "a guest has ended");
+		host_work(100000);
+	}
+	TEST_ASSERT_EQ(s.mp->aux_head, head);
+	TEST_ASSERT(!memcmp(aux, s.aux, s.aux_len), "the host's buffer was written");
+	TEST_ASSERT_EQ(nobody_cared(), cared);
+
+	/* It can be started again */
+	host_session_enable(&s, false);
+	host_session_check(&s);
+	host_session_enable(&s, true);
+	host_work(200000);
+	host_session_enable(&s, false);
+	TEST_ASSERT(host_session_check(&s), "the host has no records");
+	host_session_close(&s);
+	free(aux);
+	spe_vm_free(&v[0]);
+	spe_vm_free(&v[1]);
+	spe_vm_free(&v[2]);
+}
+
 /* --- What the switch owes to a session of the host's --------------------- */
 
 #define HOST_PERIOD	1024
@@ -2163,7 +2311,8 @@ enum bad {
 	/* 3: misaligned */
 	BAD_ALIGN, BAD_ALIGN_HALF,
 	/* 4: stage 1 */
-	BAD_S1_FIRST, BAD_S1, BAD_S1_L2, BAD_S1_RO_FIRST, BAD_S1_RO, BAD_S1_WIDE, BAD_S1_TOP,
+	BAD_S1_FIRST, BAD_S1, BAD_S1_L2, BAD_S1_RO_FIRST, BAD_S1_RO, BAD_S1_AF_FIRST, BAD_S1_AF,
+	BAD_S1_WIDE, BAD_S1_TOP,
 	/* 5: not RAM, or not to be pinned */
 	BAD_HOLE_FIRST, BAD_HOLE, BAD_RO_SLOT, BAD_MPROTECT, BAD_MUNMAP, BAD_SECRET, BAD_POISON,
 	/* 6: tables outside RAM */
@@ -2174,6 +2323,7 @@ struct bad_row {
 	const char *name;
 	enum bad bad;
 	u8 row;
+	bool modes;		/* also with other granules */
 };
 
 static const struct bad_row bad_rows[] = {
@@ -2189,20 +2339,22 @@ static const struct bad_row bad_rows[] = {
 	{ "3: PTR off by one",			BAD_ALIGN, 3 },
 	{ "3: PTR off by half the alignment",	BAD_ALIGN_HALF, 3 },
 	{ "4: first page not mapped",		BAD_S1_FIRST, 4 },
-	{ "4: a page not mapped",		BAD_S1, 4 },
+	{ "4: a page not mapped",		BAD_S1, 4, true },
 	{ "4: a level 2 block not mapped",	BAD_S1_L2, 4 },
 	{ "4: first page read-only",		BAD_S1_RO_FIRST, 4 },
 	{ "4: a page read-only",		BAD_S1_RO, 4 },
+	{ "4: first page without Access flag",	BAD_S1_AF_FIRST, 4 },
+	{ "4: a page without Access flag",	BAD_S1_AF, 4, true },
 	{ "4: PTR and LIMIT wider than TCR.T0SZ", BAD_S1_WIDE, 4 },
 	{ "4: PTR and LIMIT with a tag, TCR.TBI0 0", BAD_S1_TOP, 4 },
 	{ "5: first page without memslot",	BAD_HOLE_FIRST, 5 },
-	{ "5: a page without memslot",		BAD_HOLE, 5 },
+	{ "5: a page without memslot",		BAD_HOLE, 5, true },
 	{ "5: a page in a read-only memslot",	BAD_RO_SLOT, 5 },
 	{ "5: a page that the host may only read", BAD_MPROTECT, 5 },
 	{ "5: a page that the host has unmapped", BAD_MUNMAP, 5 },
 	{ "5: a page that cannot be pinned",	BAD_SECRET, 5 },
 	{ "5: a poisoned page",			BAD_POISON, 5 },
-	{ "6: last table outside RAM",		BAD_TABLE_FIRST, 6 },
+	{ "6: last table outside RAM",		BAD_TABLE_FIRST, 6, true },
 	{ "6: last table outside RAM, later",	BAD_TABLE, 6 },
 	{ "6: level 2 table outside RAM",	BAD_TABLE_L2, 6 },
 };
@@ -2380,6 +2532,15 @@ static void test_bad(const void *arg)
 		old_pte = *pte;
 		*pte |= PTE_AP_RDONLY;
 		pmbsr = SPE_PMBSR_S1(SPE_FSC_PERMISSION(3));
+		break;
+	case BAD_S1_AF_FIRST:
+	case BAD_S1_AF:
+		/* TCR_EL1.HA is 0 */
+		stop = base + (bad == BAD_S1_AF ? pg : 0);
+		pte = virt_get_pte_hva(v.vm, stop);
+		old_pte = *pte;
+		*pte &= ~PTE_AF;
+		pmbsr = SPE_PMBSR_S1(SPE_FSC_ACCESS(3));
 		break;
 	case BAD_S1_WIDE:
 	case BAD_S1_TOP:
@@ -2619,21 +2780,24 @@ static void test_odd_regime(const void *arg)
 
 /* Forms of stage 1 that the library does not make, for a buffer at BUF_BASE(0) */
 enum form {
-	FORM_BLOCK, FORM_CONTIGUOUS, FORM_AF, FORM_DBM, FORM_TAG, FORM_TTBR1, FORM_TTBR1_TAG,
+	FORM_BLOCK, FORM_CONTIGUOUS, FORM_AF, FORM_DBM, FORM_LEVELS, FORM_TAG, FORM_TTBR1,
+	FORM_TTBR1_TAG,
 };
 
 struct form_row {
 	const char *name;
 	enum form form;
+	bool modes;		/* also with other granules */
 };
 
 static const struct form_row form_rows[] = {
 	{ "a block of 2 MiB",		FORM_BLOCK },
-	{ "the contiguous bit",		FORM_CONTIGUOUS },
-	{ "Access flags by hardware",	FORM_AF },
+	{ "the contiguous bit",		FORM_CONTIGUOUS, true },
+	{ "Access flags by hardware",	FORM_AF, true },
 	{ "dirty state by hardware",	FORM_DBM },
+	{ "a table less",		FORM_LEVELS, true },
 	{ "a tag, TCR.TBI0",		FORM_TAG },
-	{ "TTBR1",			FORM_TTBR1 },
+	{ "TTBR1",			FORM_TTBR1, true },
 	{ "TTBR1 and a tag, TCR.TBI1",	FORM_TTBR1_TAG },
 };
 
@@ -2649,6 +2813,7 @@ static void test_form(const void *arg)
 	struct guest_ctl *c = host_ctl(&v, 0);
 	u64 id = KVM_ARM64_SYS_REG(SYS_TCR_EL1), tcr = vcpu_get_reg(v.vcpu[0], id);
 	u64 base = BUF_BASE(0), pg = v.vm->page_size, *pte, mmfr1, n, ptr, or = 0;
+	unsigned int shift = v.vm->page_shift;
 	struct expect e;
 
 	mmfr1 = vcpu_get_reg(v.vcpu[0], SPE_REG(ID_AA64MMFR1_EL1));
@@ -2681,10 +2846,20 @@ static void test_form(const void *arg)
 				*pte |= PTE_DBM | PTE_AP_RDONLY;
 		}
 		break;
+	case FORM_LEVELS:
+		/* All that the guest has is below the first entry of its first table */
+		shift += (v.vm->mmu.pgtable_levels - 1) * (shift - 3);
+		if (v.vm->va_bits <= shift || v.vm->pa_bits > 48)
+			spe_skip("the first table has one entry, or 52 bits in it");
+		tcr = (tcr & ~GENMASK_ULL(5, 0)) | TCR_T0SZ(shift);
+		pte = virt_get_pte_hva_at_level(v.vm, 0, 0);
+		vcpu_set_reg(v.vcpu[0], KVM_ARM64_SYS_REG(SYS_TTBR0_EL1),
+			     *pte & PTE_ADDR_MASK(v.vm->page_shift));
+		break;
 	case FORM_TTBR1:
 	case FORM_TTBR1_TAG:
 		/* The upper half is the lower one again */
-		or = UPPER_HALF;
+		or = GENMASK_ULL(63, v.vm->va_bits);
 		tcr &= ~(TCR_HALF_MASK << 16 | TCR_EPD1_MASK | TCR_TBI1);
 		tcr |= (tcr & TCR_HALF_MASK & ~TCR_TG0_MASK) << 16;
 		/* TG1 has 16K, 4K and 64K as 1 to 3 */
@@ -2803,12 +2978,15 @@ static void test_flat(const void *arg)
 
 /*
  * The guest changes the mapping of an enabled buffer, so that the SPU meets a
- * stage 2 fault: what becomes of it depends on what is there now.
+ * stage 2 fault: what becomes of it depends on what is there now. Or a stage 1
+ * fault, which is the SPU's to report.
  */
 enum remap {
 	REMAP_RAM,		/* memory that stage 2 does not map yet */
 	REMAP_HOLE,		/* no memory */
 	REMAP_TABLE,		/* the last table is not memory */
+	REMAP_NONE,		/* nothing at stage 1 */
+	REMAP_RDONLY,		/* what was there, but read-only */
 };
 
 enum remap_look {
@@ -2818,16 +2996,21 @@ enum remap_look {
 	LOOK_IRQ,		/* the guest waits for the interrupt */
 	LOOK_SAVE,		/* the VMM reads the registers */
 	LOOK_RESTORE,		/* ... and writes them back */
+	/* The guest unmaps the page after the stage 2 fault, before KVM looks */
+	LOOK_UNMAP,		/* and leaves it so */
+	LOOK_UNMAP_RAM,		/* maps memory there, and all is well */
+	LOOK_UNMAP_TWICE,	/* maps it, and unmaps it after the next fault */
 };
 
 struct remap_row {
 	const char *name;
 	enum remap what;
 	enum remap_look look;
+	bool modes;		/* also with other granules */
 };
 
 static const struct remap_row remap_rows[] = {
-	{ "to other memory, polled",		REMAP_RAM, LOOK_POLL },
+	{ "to other memory, polled",		REMAP_RAM, LOOK_POLL, true },
 	{ "to other memory, disabled",		REMAP_RAM, LOOK_STOP },
 	{ "to other memory, interrupt",		REMAP_RAM, LOOK_IRQ },
 	{ "away from memory, polled",		REMAP_HOLE, LOOK_POLL },
@@ -2838,7 +3021,20 @@ static const struct remap_row remap_rows[] = {
 	{ "away from memory, restored",		REMAP_HOLE, LOOK_RESTORE },
 	{ "with a table away from memory, polled", REMAP_TABLE, LOOK_POLL },
 	{ "with a table away from memory, disabled", REMAP_TABLE, LOOK_STOP },
+	{ "to nothing, polled",			REMAP_NONE, LOOK_POLL },
+	{ "to nothing, disabled",		REMAP_NONE, LOOK_STOP },
+	{ "to nothing, interrupt",		REMAP_NONE, LOOK_IRQ },
+	{ "to nothing, saved",			REMAP_NONE, LOOK_SAVE },
+	{ "read-only, polled",			REMAP_RDONLY, LOOK_POLL },
+	{ "to other memory, to nothing after the fault", REMAP_RAM, LOOK_UNMAP },
+	{ "away from memory, to nothing after the fault", REMAP_HOLE, LOOK_UNMAP },
+	{ "to other memory, to nothing and back", REMAP_RAM, LOOK_UNMAP_RAM },
+	{ "to other memory, to nothing after each fault", REMAP_RAM, LOOK_UNMAP_TWICE },
+	{ "away from memory, to nothing after each fault", REMAP_HOLE, LOOK_UNMAP_TWICE },
 };
+
+/* Where a buffer is that was always good: the others end below it, or are far above */
+#define REMAP_NEXT	(BUF_BASE(0) + SZ_1M)
 
 static void guest_remap_code(void)
 {
@@ -2868,6 +3064,13 @@ static void guest_remap_code(void)
 	local_irq_disable();
 	c->val[0] = c->pmbsr;
 	c->val[1] = c->pmbptr;
+	c->val[2] = c->events;
+	guest_off();
+
+	/* It costs the guest nothing else */
+	guest_buffer(REMAP_NEXT, REMAP_NEXT + SZ_256K);
+	guest_profile(guest_array(), ARRAY_MASK, 20 * c->used_interval / WORK_INSNS, c->pmscr);
+	guest_results(c);
 	guest_off();
 	GUEST_DONE();
 }
@@ -2888,11 +3091,12 @@ static u64 records_end(struct spe_vm *v, u64 from, u64 to)
 }
 
 /*
- * Steps the guest until something is in PMBSR_EL1. The exception of a step goes
- * before PMBIRQ: that is how a VMM comes to see a vCPU after the SPU has met a
- * stage 2 fault, and before KVM has looked at it.
+ * Steps the guest until something is in PMBSR_EL1, or the SPU has met so many
+ * stage 2 faults. The exception of a step goes before PMBIRQ: that is how a VMM
+ * comes to see a vCPU after the SPU has met a stage 2 fault, and before KVM has
+ * looked at it.
  */
-static u64 step_to_event(struct kvm_vcpu *vcpu)
+static u64 step_to_event(struct kvm_vcpu *vcpu, u64 faults)
 {
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
@@ -2905,7 +3109,7 @@ static u64 step_to_event(struct kvm_vcpu *vcpu)
 		vcpu_run(vcpu);
 		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_DEBUG);
 		pmbsr = vcpu_get_reg(vcpu, SPE_REG(PMBSR_EL1)) & ~PMBSR_EL1_COLL;
-		if (pmbsr)
+		if (pmbsr || vcpu_get_stat(vcpu, spe_stage2_fault) >= faults)
 			break;
 	}
 	debug.control = 0;
@@ -2913,16 +3117,51 @@ static u64 step_to_event(struct kvm_vcpu *vcpu)
 	return pmbsr;
 }
 
+#define REMAP_NOT_ALLOWED	(SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL)
+#define REMAP_FULL		(SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL) | PMBSR_EL1_DL)
+
+/* The event that the guest gets, @cut: the fault was in the middle of a record */
+static u64 remap_event(const struct remap_row *row, bool cut)
+{
+	u64 dl = cut ? PMBSR_EL1_DL : 0;
+
+	switch (row->what) {
+	case REMAP_NONE:
+		return SPE_PMBSR_S1(SPE_FSC_TRANSLATION(3)) | dl;
+	case REMAP_RDONLY:
+		return SPE_PMBSR_S1(SPE_FSC_PERMISSION(3)) | dl;
+	case REMAP_TABLE:
+		return SPE_PMBSR_S1(SPE_FSC_EA_WALK(3)) | dl;
+	default:
+		break;
+	}
+
+	if (cut && (row->what == REMAP_RAM || row->look >= LOOK_RESTORE))
+		return REMAP_FULL;
+	/* Unmapped: the SPU meets that itself. When it does not, it is in the same place twice */
+	if (row->look == LOOK_UNMAP)
+		return SPE_PMBSR_S1(SPE_FSC_TRANSLATION(3));
+	if (row->what == REMAP_HOLE || row->look == LOOK_UNMAP_TWICE)
+		return REMAP_NOT_ALLOWED;
+	return 0;
+}
+
+static u64 remap_faults(const struct remap_row *row, bool cut)
+{
+	if (row->what == REMAP_NONE || row->what == REMAP_RDONLY)
+		return 0;
+	return row->look > LOOK_UNMAP && !cut ? 2 : 1;
+}
+
 /* One attempt; false: the SPU did not cut a record. */
 static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 {
 	struct spe_vm v = spe_vm_create_on(0, 1, guest_remap_code, SZ_2M, SPE_FEATURE);
 	u64 base = BUF_BASE(0), pg = page_max(&v), rec = record_size(&v);
-	u64 not_allowed = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL;
-	u64 full = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL) | PMBSR_EL1_DL;
-	u64 id = SPE_REG(PMBSR_EL1), stop, pmbsr, expected = 0, *pte;
+	u64 id = SPE_REG(PMBSR_EL1), stop, pmbsr, expected, mapped, *pte;
 	struct guest_ctl *c = host_ctl(&v, 0);
 	struct spe_record r;
+	struct expect e;
 	bool cut;
 
 	if (row->what == REMAP_TABLE && v.vm->page_size != SZ_4K)
@@ -2940,20 +3179,43 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 
 	run_to_exit(v.vcpu[0]);
 	pte = virt_get_pte_hva_at_level(v.vm, stop, row->what == REMAP_TABLE ? 2 : 3);
-	*pte = (*pte & ~GENMASK_ULL(47, v.vm->page_shift)) |
-	       (row->what == REMAP_RAM ? ODD_BASE : HOLE_BASE);
+	if (row->what == REMAP_NONE)
+		*pte = 0;
+	else if (row->what == REMAP_RDONLY)
+		*pte |= PTE_AP_RDONLY;
+	else
+		*pte = (*pte & ~GENMASK_ULL(47, v.vm->page_shift)) |
+		       (row->what == REMAP_RAM ? ODD_BASE : HOLE_BASE);
+	mapped = *pte;
 
 	c->iterations = ((stop - c->ptr) / 24 + 10) * c->interval / WORK_INSNS;
 
 	if (row->look >= LOOK_SAVE) {
-		pmbsr = step_to_event(v.vcpu[0]);
+		pmbsr = step_to_event(v.vcpu[0], row->look >= LOOK_UNMAP ? 1 : ~0UL);
 		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBPTR_EL1)), stop);
 		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBLIMITR_EL1)),
 			       c->limit | PMBLIMITR_EL1_E);
 		cut = records_end(&v, c->ptr, stop) != stop;
-		TEST_ASSERT_EQ(pmbsr, cut ? full : not_allowed);
+		if (row->what == REMAP_NONE)
+			TEST_ASSERT_EQ(pmbsr, remap_event(row, cut));
+		else if (row->look >= LOOK_UNMAP)
+			TEST_ASSERT_EQ(pmbsr, cut ? REMAP_FULL : 0);
+		else
+			TEST_ASSERT_EQ(pmbsr, cut ? REMAP_FULL : REMAP_NOT_ALLOWED);
 		if (row->look == LOOK_RESTORE)
 			vcpu_set_reg(v.vcpu[0], id, pmbsr);
+		if (row->look >= LOOK_UNMAP)
+			*pte = 0;
+		if (row->look > LOOK_UNMAP && !cut) {
+			/* KVM finds nothing, and the SPU goes on; it does not write at once */
+			TEST_ASSERT_EQ(step_to_event(v.vcpu[0], 0), 0);
+			*pte = mapped;
+		}
+		if (row->look == LOOK_UNMAP_TWICE && !cut) {
+			TEST_ASSERT_EQ(step_to_event(v.vcpu[0], 2), 0);
+			TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBPTR_EL1)), stop);
+			*pte = 0;
+		}
 	}
 
 	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
@@ -2961,32 +3223,27 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 	TEST_ASSERT(may_cut || !cut, "half a record");
 	/* What the VMM has written back is not KVM's to mend any more */
 	if (row->look != LOOK_RESTORE || !cut)
-		TEST_ASSERT(vcpu_get_stat(v.vcpu[0], spe_stage2_fault), "no stage 2 fault");
-	switch (row->what) {
-	case REMAP_RAM:
-		expected = cut ? full : 0;
-		break;
-	case REMAP_HOLE:
-		expected = row->look == LOOK_RESTORE && cut ? full : not_allowed;
-		break;
-	case REMAP_TABLE:
-		expected = SPE_PMBSR_S1(SPE_FSC_EA_WALK(3)) | (cut ? PMBSR_EL1_DL : 0);
-		break;
-	}
+		TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu[0], spe_stage2_fault), remap_faults(row, cut));
+	expected = remap_event(row, cut);
 	if (row->look == LOOK_IRQ)
-		TEST_ASSERT_EQ(c->events, !!expected);
+		TEST_ASSERT_EQ(c->val[2], !!expected);
 	if (row->look != LOOK_IRQ || expected)
 		TEST_ASSERT((c->val[0] & ~PMBSR_EL1_COLL) == expected,
 			    "PMBSR_EL1 0x%lx, expected 0x%lx; PMBPTR_EL1 0x%lx",
 			    c->val[0], expected, c->val[1]);
 	if (expected) {
 		TEST_ASSERT(c->val[1] == stop, "PMBPTR_EL1 0x%lx, not 0x%lx", c->val[1], stop);
-	} else if (row->look == LOOK_POLL) {
+	} else if (row->look == LOOK_POLL || row->look == LOOK_UNMAP_RAM) {
 		/* It went on in the other memory */
 		TEST_ASSERT(c->val[1] > stop, "PMBPTR_EL1 0x%lx", c->val[1]);
 		TEST_ASSERT(spe_next_record(addr_gpa2hva(v.vm, ODD_BASE), rec, &r) > 0 && r.has_pc,
 			    "no record in the new page");
 	}
+
+	TEST_ASSERT(!(c->pmbsr & ~PMBSR_EL1_COLL), "PMBSR_EL1 0x%lx afterwards", c->pmbsr);
+	c->cnt[1] = ~0ULL;
+	e = expect_profile(&v, 0);
+	TEST_ASSERT(check_records(&v, 0, REMAP_NEXT, c->pmbptr, &e) > 10, "no profile afterwards");
 	spe_vm_free(&v);
 	return cut;
 }
@@ -3003,6 +3260,63 @@ static void test_remap(const void *arg)
 	for (i = 0; i < (may_cut ? 3 : 1) && !cuts; i++)
 		cuts += remap_once(row, i, may_cut);
 	TEST_ASSERT(cuts || !may_cut, "no record was cut");
+}
+
+/* --- Guests: other granules ---------------------------------------------- */
+
+struct mode_row {
+	const char *name;
+	enum vm_guest_mode mode;
+};
+
+/* Those that the host has */
+static const struct mode_row mode_rows[] = {
+	{ "16K pages",			VM_MODE_P40V48_16K },
+	{ "64K pages",			VM_MODE_P40V48_64K },
+	{ "16K pages, 47 bits",		VM_MODE_P36V47_16K },
+	{ "4K pages, 52 bits",		VM_MODE_P52V48_4K },
+	{ "16K pages, 52 bits",		VM_MODE_P52V48_16K },
+	{ "64K pages, 52 bits",		VM_MODE_P52V48_64K },
+};
+
+/* A case of those above, in a VM of another mode */
+struct mode_case {
+	enum vm_guest_mode mode;
+	spe_case_fn fn;
+	const void *arg;
+};
+
+static void test_mode(const void *arg)
+{
+	const struct mode_case *m = arg;
+
+	vm_mode_default = m->mode;
+	m->fn(m->arg);
+}
+
+static void __printf(3, 4) add_mode_cases(spe_case_fn fn, const void *arg,
+					  const char *fmt, ...)
+{
+	char name[128];
+	va_list ap;
+	int i;
+
+	va_start(ap, fmt);
+	vsnprintf(name, sizeof(name), fmt, ap);
+	va_end(ap);
+
+	for (i = 0; i < ARRAY_SIZE(mode_rows); i++) {
+		const struct guest_mode *mode = &guest_modes[mode_rows[i].mode];
+		struct mode_case *m;
+
+		if (!mode->supported || !mode->enabled)
+			continue;
+		m = malloc(sizeof(*m));
+		TEST_ASSERT(m, "malloc");
+		*m = (struct mode_case) { mode_rows[i].mode, fn, arg };
+		spe_add_case(test_mode, m, false, "guest: mapped by %s: %s", mode_rows[i].name,
+			     name);
+	}
 }
 
 /* The maximum is a limit for LIMIT - PTR, and can be used up to the last byte */
@@ -3384,6 +3698,7 @@ int main(int argc, char **argv)
 		     "guest: profile on %d vCPUs that move", spe_opt.vcpus);
 	spe_add_case(test_profile_spus, &profile_rows[0], false, "guest: profile on each SPU");
 	spe_add_case(test_fail_entry, &profile_rows[0], false, "guest: CPUs without the SPU");
+	spe_add_case(test_fail_entry_pmu, NULL, false, "guest: CPUs without the SPU or the PMU");
 	spe_add_case(test_fill, (void *)(1L << 1), false, "guest: fill 4 KiB, polled");
 	spe_add_case(test_fill, (void *)(1L << 1 | 1), false, "guest: fill 4 KiB, interrupt");
 	spe_add_case(test_fill, (void *)(20L << 1), false, "guest: fill 80 KiB, polled");
@@ -3417,6 +3732,22 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(remap_rows); i++)
 		spe_add_case(test_remap, &remap_rows[i], false, "guest: buffer remapped %s",
 			     remap_rows[i].name);
+	add_mode_cases(test_profile, &profile_rows[7], "profile %s", profile_rows[7].name);
+	add_mode_cases(test_fill, (void *)(20L << 1 | 1), "fill 80 KiB, interrupt");
+	for (i = 0; i < ARRAY_SIZE(form_rows); i++) {
+		if (form_rows[i].modes)
+			add_mode_cases(test_form, &form_rows[i], "%s", form_rows[i].name);
+	}
+	for (i = 0; i < ARRAY_SIZE(bad_rows); i++) {
+		if (bad_rows[i].modes)
+			add_mode_cases(test_bad, &bad_rows[i], "misprogramming %s",
+				       bad_rows[i].name);
+	}
+	for (i = 0; i < ARRAY_SIZE(remap_rows); i++) {
+		if (remap_rows[i].modes)
+			add_mode_cases(test_remap, &remap_rows[i], "buffer remapped %s",
+				       remap_rows[i].name);
+	}
 	spe_add_case(test_max, NULL, false, "guest: up to the maximum and above");
 	spe_add_case(test_restore, NULL, false, "restore: into a second VM");
 	spe_add_case(test_restore, "alone", false, "restore: into a second VM, the first gone");
@@ -3430,6 +3761,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_host_session, NULL, false, "host: session while the guest profiles");
 	spe_add_case(test_host_session_events, NULL, false,
 		     "host: sessions and the guest's events");
+	spe_add_case(test_host_stopped, NULL, false, "host: session that perf has stopped");
 	spe_add_case(test_host_traps, NULL, false, "host: session while the guest traps");
 	spe_add_case(test_host_traps, "sampling", false,
 		     "host: session while a guest with sampling registers traps");

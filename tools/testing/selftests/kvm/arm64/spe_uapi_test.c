@@ -9,7 +9,6 @@
  * Where SPE is not available to guests, the refusals are tested and the other
  * cases skipped for that reason.
  */
-#include <dirent.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -492,63 +491,19 @@ static void test_two_spus(const void *arg)
 	}
 }
 
-struct host_pmu {
-	int type;
-	cpu_set_t cpus;
-};
-
-/* The host's core PMUs: they are the ones that list their 'cpus'. */
-static int find_pmus(struct host_pmu *pmus, int max)
-{
-	static const char dir_name[] = "/sys/bus/event_source/devices";
-	struct dirent *ent;
-	char path[512], cpus[128];
-	int n = 0;
-	DIR *dir;
-
-	dir = opendir(dir_name);
-	if (!dir)
-		return 0;
-	while (n < max && (ent = readdir(dir))) {
-		FILE *f;
-
-		snprintf(path, sizeof(path), "%s/%.255s/cpus", dir_name, ent->d_name);
-		f = fopen(path, "r");
-		if (!f)
-			continue;
-		TEST_ASSERT(fgets(cpus, sizeof(cpus), f), "cannot read %s", path);
-		fclose(f);
-		spe_parse_cpulist(cpus, &pmus[n].cpus);
-
-		snprintf(path, sizeof(path), "%s/%.255s/type", dir_name, ent->d_name);
-		f = fopen(path, "r");
-		TEST_ASSERT(f && fscanf(f, "%d", &pmus[n].type) == 1, "cannot read %s", path);
-		fclose(f);
-		n++;
-	}
-	closedir(dir);
-	return n;
-}
-
-static int set_pmu(struct kvm_vcpu *vcpu, int type)
-{
-	return __vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
-				      KVM_ARM_VCPU_PMU_V3_SET_PMU, &type);
-}
-
 /*
  * A PMU and an SPU for one VM, chosen in either order. The one that leaves no CPU
  * is refused and changes nothing: one that leaves some can still be chosen.
  */
 static void test_spu_and_pmu(const void *arg)
 {
-	struct host_pmu pmus[8];
+	struct spe_pmu pmus[SPE_MAX_PMUS];
 	int i, j, k, order, nr;
 	struct bare_vm b;
 
 	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
 		spe_skip("no PMU");
-	nr = find_pmus(pmus, ARRAY_SIZE(pmus));
+	nr = spe_find_pmus(pmus, SPE_MAX_PMUS);
 	if (!nr)
 		spe_skip("perf shows no core PMU");
 
@@ -565,14 +520,14 @@ static void test_spu_and_pmu(const void *arg)
 				if (order)
 					SPE_OK(spe_set_spu(b.vcpu[0], spe_spus[j].type));
 				else
-					SPE_OK(set_pmu(b.vcpu[0], pmus[i].type));
+					SPE_OK(spe_set_pmu(b.vcpu[0], pmus[i].type));
 
 				if (fits && order) {
-					SPE_OK(set_pmu(b.vcpu[0], pmus[i].type));
+					SPE_OK(spe_set_pmu(b.vcpu[0], pmus[i].type));
 				} else if (fits) {
 					SPE_OK(spe_set_spu(b.vcpu[0], spe_spus[j].type));
 				} else if (order) {
-					SPE_CHECK(set_pmu(b.vcpu[0], pmus[i].type), EINVAL);
+					SPE_CHECK(spe_set_pmu(b.vcpu[0], pmus[i].type), EINVAL);
 				} else {
 					u64 val;
 					int type;
@@ -589,7 +544,7 @@ static void test_spu_and_pmu(const void *arg)
 					if (!CPU_COUNT(&both))
 						continue;
 					if (order)
-						SPE_OK(set_pmu(b.vcpu[0], pmus[k].type));
+						SPE_OK(spe_set_pmu(b.vcpu[0], pmus[k].type));
 					else
 						SPE_OK(spe_set_spu(b.vcpu[0], spe_spus[k].type));
 					break;

@@ -23,6 +23,7 @@
 
 /* PMBSR_EL1.MSS: Arm ARM D24.7.5, Data Abort fault status codes */
 #define SPE_FSC_TRANSLATION(level)	(0x04 + (level))
+#define SPE_FSC_ACCESS(level)		(0x08 + (level))
 #define SPE_FSC_PERMISSION(level)	(0x0c + (level))
 #define SPE_FSC_EA_WALK(level)		(0x14 + (level))
 #define SPE_FSC_ALIGNMENT		0x21
@@ -46,6 +47,14 @@ struct spe_spu {
 };
 
 #define SPE_MAX_SPUS		8
+
+/* A core PMU of the host's. */
+struct spe_pmu {
+	int type;
+	cpu_set_t cpus;
+};
+
+#define SPE_MAX_PMUS		8
 
 enum spe_op {
 	SPE_OP_NONE,
@@ -82,6 +91,7 @@ extern bool spe_supported;	/* KVM_CAP_ARM_SPE */
 #define SPE_DEFAULT_SIZE	SZ_4M
 
 int spe_find_spus(struct spe_spu *spus, int max);
+int spe_find_pmus(struct spe_pmu *pmus, int max);
 u64 spe_valid_size(int spu);
 int spe_next_record(const u8 *buf, size_t len, struct spe_record *rec);
 u64 spe_size_of(u16 field);
@@ -116,6 +126,7 @@ int spe_set_attr(struct kvm_vcpu *vcpu, u64 attr, void *addr);
 int spe_get_attr(struct kvm_vcpu *vcpu, u64 attr, void *addr);
 int spe_set_irq(struct kvm_vcpu *vcpu, int irq);
 int spe_set_spu(struct kvm_vcpu *vcpu, int type);
+int spe_set_pmu(struct kvm_vcpu *vcpu, int type);
 int spe_set_size(struct kvm_vcpu *vcpu, u64 size);
 int spe_init(struct kvm_vcpu *vcpu);
 int spe_vcpu_init(struct kvm_vcpu *vcpu, u32 features);

@@ -96,6 +96,30 @@ int spe_find_spus(struct spe_spu *spus, int max)
 	return n;
 }
 
+/* The host's core PMUs: they are the ones that list their 'cpus'. */
+int spe_find_pmus(struct spe_pmu *pmus, int max)
+{
+	struct dirent *ent;
+	char buf[1024];
+	int n = 0;
+	DIR *dir;
+
+	dir = opendir(PMU_DIR);
+	if (!dir)
+		return 0;
+
+	while (n < max && (ent = readdir(dir))) {
+		if (!read_pmu_file(ent->d_name, "cpus", buf, sizeof(buf)))
+			continue;
+		spe_parse_cpulist(buf, &pmus[n].cpus);
+		TEST_ASSERT(read_pmu_file(ent->d_name, "type", buf, sizeof(buf)),
+			    "%s has no type", ent->d_name);
+		pmus[n++].type = atoi(buf);
+	}
+	closedir(dir);
+	return n;
+}
+
 /* A size that every host and SPU accepts. */
 u64 spe_valid_size(int spu)
 {
@@ -288,6 +312,12 @@ int spe_set_irq(struct kvm_vcpu *vcpu, int irq)
 int spe_set_spu(struct kvm_vcpu *vcpu, int type)
 {
 	return spe_set_attr(vcpu, KVM_ARM_VCPU_SPE_SET_SPU, &type);
+}
+
+int spe_set_pmu(struct kvm_vcpu *vcpu, int type)
+{
+	return __vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL,
+				      KVM_ARM_VCPU_PMU_V3_SET_PMU, &type);
 }
 
 int spe_set_size(struct kvm_vcpu *vcpu, u64 size)
