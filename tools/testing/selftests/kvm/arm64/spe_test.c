@@ -1736,6 +1736,43 @@ static void test_two_vms(const void *arg)
 	spe_vm_free(&v[1]);
 }
 
+/* From another CPU, sessions start and stop while the vCPU stays in KVM_RUN */
+static void test_host_toggled(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_profile_code);
+	struct vcpu_thread t = { .vcpu = v.vcpu[0] };
+	struct profile_row row = profile_rows[0];
+	cpu_set_t others = spe_spus[0].cpus;
+	int cpu = pin_to_spu(), toggles = 0;
+	struct host_session s;
+	u64 n = 0;
+
+	CPU_CLR(cpu, &others);
+	if (!CPU_COUNT(&others))
+		spe_skip("the SPU has one CPU only");
+
+	setup_profile(&v, &row, 0);
+	/* There is time for it, and the host's period in its place would be seen */
+	host_ctl(&v, 0)->interval = 256 * SZ_1K;
+	s = host_session_open(cpu, 1024);
+	kvm_pthread_create(&t.thread, NULL, vcpu_thread_fn, &t);
+	__pin_task_to_cpu(t.thread, cpu);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(others), &others), "sched_setaffinity");
+	while (!READ_ONCE(t.done)) {
+		host_session_enable(&s, true);
+		usleep(1000);
+		host_session_enable(&s, false);
+		n += host_session_check(&s);
+		usleep(1000);
+		toggles++;
+	}
+	kvm_pthread_join(t.thread, NULL);
+	TEST_ASSERT(toggles > 10 && n, "%d sessions, %lu records", toggles, n);
+	host_session_close(&s);
+	check_profile(&v, &row, 0);
+	spe_vm_free(&v);
+}
+
 /* Waits until the session's buffer is full: as nobody empties it, perf stops the session */
 static void host_session_fill(struct host_session *s)
 {
@@ -1754,7 +1791,7 @@ static void test_host_stopped(const void *arg)
 {
 	struct spe_vm v[3] = {
 		spe_vm_create(1, guest_events_code), spe_vm_create(1, guest_hold_code),
-		spe_vm_create_on(0, 1, guest_sync_code, 0, 0),
+		spe_vm_create(1, guest_sync_code),
 	};
 	struct guest_ctl *c = host_ctl(&v[0], 0);
 	int cared = nobody_cared(), cpu = pin_to_spu();
@@ -1779,18 +1816,18 @@ static void test_host_stopped(const void *arg)
 
 	/* KVM sees it enabled, and no more */
 	host_session_enable(&s, true);
-	TEST_ASSERT(spe_run_vcpu(v[0].vcpu[0]) && spe_run_vcpu(v[1].vcpu[0]) &&
-		    spe_run_vcpu(v[2].vcpu[0]), "a guest has ended");
+	TEST_ASSERT(spe_run_vcpu(v[0].vcpu[0]) && spe_run_vcpu(v[1].vcpu[0]), "a guest has ended");
 	host_session_fill(&s);
 	head = s.mp->aux_head;
 	memcpy(aux, s.aux, s.aux_len);
 
 	while (more || more_hold) {
+		/* At first the guest that does not touch the SPU: nothing is read from it */
+		TEST_ASSERT(spe_run_vcpu(v[2].vcpu[0]), "a guest has ended");
 		if (more)
 			more = spe_run_vcpu(v[0].vcpu[0]);
 		if (more_hold)
 			more_hold = spe_run_vcpu(v[1].vcpu[0]);
-		TEST_ASSERT(spe_run_vcpu(v[2].vcpu[0]), "a guest has ended");
 		host_work(100000);
 	}
 	TEST_ASSERT_EQ(s.mp->aux_head, head);
@@ -3761,6 +3798,8 @@ int main(int argc, char **argv)
 	spe_add_case(test_host_session, NULL, false, "host: session while the guest profiles");
 	spe_add_case(test_host_session_events, NULL, false,
 		     "host: sessions and the guest's events");
+	spe_add_case(test_host_toggled, NULL, false,
+		     "host: sessions from another CPU while the guest profiles");
 	spe_add_case(test_host_stopped, NULL, false, "host: session that perf has stopped");
 	spe_add_case(test_host_traps, NULL, false, "host: session while the guest traps");
 	spe_add_case(test_host_traps, "sampling", false,
