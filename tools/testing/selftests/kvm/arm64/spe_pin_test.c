@@ -272,8 +272,10 @@ static void add_buffer(struct pin_vm *v, int src)
 	v->memfd = -1;
 	if (src != SRC_GUEST_MEMFD) {
 		if (src == VM_MEM_SRC_ANONYMOUS_HUGETLB || src == VM_MEM_SRC_SHARED_HUGETLB) {
-			if (get_backing_src_pagesz(src) > BUF_SIZE)
-				spe_skip("a huge page is larger than the buffer");
+			u64 huge = spe_proc_value("/proc/meminfo", "Hugepagesize:") * SZ_1K;
+
+			if (!huge || huge > BUF_SIZE)
+				spe_skip("no huge page of hugetlbfs is as small as the buffer");
 			write_file("/proc/sys/vm/nr_hugepages", "8");
 		}
 		vm_userspace_mem_region_add(v->vm, src, BUF_BASE, BUF_SLOT,
@@ -1077,7 +1079,8 @@ static void test_many(const void *arg)
 
 	/* The host did what it could */
 	TEST_ASSERT(p.swapped, "nothing was swapped out");
-	TEST_ASSERT(p.compacted, "nothing was compacted");
+	/* With larger pages, what is compacted is hundreds of megabytes */
+	TEST_ASSERT(p.compacted || getpagesize() != SZ_4K, "nothing was compacted");
 	TEST_ASSERT(merged > SZ_256K / getpagesize(), "no page of the guest was merged");
 	TEST_ASSERT(limit_value(&p, "memory.stat", "pgsteal "), "no page was reclaimed");
 
@@ -1381,6 +1384,9 @@ static void pull_compact(struct pin_vm *v, void *addr, size_t len)
 {
 	void *mem = fragment(SZ_4M);
 	u64 moved = vm_counter("pgmigrate_success");
+
+	if (getpagesize() != SZ_4K)
+		spe_skip("the blocks that are compacted are hundreds of megabytes");
 
 	write_file("/proc/sys/vm/compact_memory", "1");
 	acts += vm_counter("pgmigrate_success") > moved;
