@@ -2942,10 +2942,12 @@ static void test_form(const void *arg)
 struct flat_row {
 	const char *name;
 	u64 ptr;
+	bool huge;	/* in a VM without a maximum, as many pages as a u32 cannot count */
 };
 
 static const struct flat_row flat_rows[] = {
 	{ "in memory",			BUF_BASE(0) },
+	{ "in memory, LIMIT far above",	BUF_BASE(0), true },
 	{ "without memslot",		HOLE_BASE },
 	{ "BIT(39)",			BIT_ULL(39) },
 	{ "BIT(47)",			BIT_ULL(47) },
@@ -2961,20 +2963,30 @@ static const struct flat_row flat_rows[] = {
 static void test_flat(const void *arg)
 {
 	const struct flat_row *row = arg;
-	struct spe_vm v = spe_vm_create(1, guest_profile_code);
-	u64 limit = row->ptr + SZ_64K, pmbsr, pmbptr, sctlr, n;
+	u64 limit = row->ptr + (row->huge ? (u64)getpagesize() << 32 : SZ_64K);
 	static const u8 pa_bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
-	struct kvm_vcpu *vcpu = v.vcpu[0];
-	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 pmbsr, pmbptr, sctlr, n;
 	u64 expected = 0, parange;
+	struct kvm_vcpu *vcpu;
+	struct guest_ctl *c;
+	struct spe_vm v;
 	struct expect e;
 
+	if (row->huge && spe_spus[0].max_buff_size)
+		spe_skip("the SPU has a maximum of its own");
+
+	v = spe_vm_create_on(0, 1, guest_profile_code, row->huge ? 0 : spe_valid_size(0),
+			     SPE_FEATURE);
+	vcpu = v.vcpu[0];
+	c = host_ctl(&v, 0);
 	parange = vcpu_get_reg(vcpu, SPE_REG(ID_AA64MMFR0_EL1));
 	parange = FIELD_GET(ID_AA64MMFR0_EL1_PARANGE, parange);
 	if (row->ptr >> pa_bits[parange])
 		expected = SPE_PMBSR_S1(0);	/* Address size fault, level 0 */
 	else if (row->ptr != BUF_BASE(0))
 		expected = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_NOT_ALLOWED) | PMBSR_EL1_DL;
+	else if (row->huge)
+		expected = SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_SIZE);
 
 	c->interval = odd_interval(&v);
 	sctlr = vcpu_get_reg(vcpu, KVM_ARM64_SYS_REG(SYS_SCTLR_EL1));
