@@ -1767,7 +1767,7 @@ static void test_host_toggled(const void *arg)
 		toggles++;
 	}
 	kvm_pthread_join(t.thread, NULL);
-	TEST_ASSERT(toggles > 10 && n, "%d sessions, %lu records", toggles, n);
+	TEST_ASSERT(toggles > 2 && n, "%d sessions, %lu records", toggles, n);
 	host_session_close(&s);
 	check_profile(&v, &row, 0);
 	spe_vm_free(&v);
@@ -3202,12 +3202,18 @@ static u64 remap_faults(const struct remap_row *row, bool cut)
 	return row->look > LOOK_UNMAP && !cut ? 2 : 1;
 }
 
-/* One attempt; false: the SPU did not cut a record. */
-static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
+enum remap_result {
+	REMAP_WHOLE,		/* the fault was between two records */
+	REMAP_CUT,		/* ... or in the middle of one */
+	REMAP_LATE,		/* KVM looked before the guest was seen to step */
+};
+
+/* One attempt */
+static enum remap_result remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 {
 	struct spe_vm v = spe_vm_create_on(0, 1, guest_remap_code, SZ_2M, SPE_FEATURE);
 	u64 base = BUF_BASE(0), pg = page_max(&v), rec = record_size(&v);
-	u64 id = SPE_REG(PMBSR_EL1), stop, pmbsr, expected, mapped, *pte;
+	u64 id = SPE_REG(PMBSR_EL1), stop, pmbsr, expected, mapped, pins, *pte;
 	struct guest_ctl *c = host_ctl(&v, 0);
 	struct spe_record r;
 	struct expect e;
@@ -3227,6 +3233,7 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 				    c->limit / v.vm->page_size - stop / v.vm->page_size, 0);
 
 	run_to_exit(v.vcpu[0]);
+	pins = vcpu_get_stat(v.vcpu[0], spe_pin);
 	pte = virt_get_pte_hva_at_level(v.vm, stop, row->what == REMAP_TABLE ? 2 : 3);
 	if (row->what == REMAP_NONE)
 		*pte = 0;
@@ -3245,6 +3252,12 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu[0], SPE_REG(PMBLIMITR_EL1)),
 			       c->limit | PMBLIMITR_EL1_E);
 		cut = records_end(&v, c->ptr, stop) != stop;
+		/* An interrupt of the host's between the fault and the step */
+		if (row->look >= LOOK_UNMAP && !cut &&
+		    (pmbsr || vcpu_get_stat(v.vcpu[0], spe_pin) != pins)) {
+			spe_vm_free(&v);
+			return REMAP_LATE;
+		}
 		if (row->what == REMAP_NONE)
 			TEST_ASSERT_EQ(pmbsr, remap_event(row, cut));
 		else if (row->look >= LOOK_UNMAP)
@@ -3294,7 +3307,7 @@ static bool remap_once(const struct remap_row *row, u64 offset, bool may_cut)
 	e = expect_profile(&v, 0);
 	TEST_ASSERT(check_records(&v, 0, REMAP_NEXT, c->pmbptr, &e) > 10, "no profile afterwards");
 	spe_vm_free(&v);
-	return cut;
+	return cut ? REMAP_CUT : REMAP_WHOLE;
 }
 
 static void test_remap(const void *arg)
@@ -3302,13 +3315,19 @@ static void test_remap(const void *arg)
 	const struct remap_row *row = arg;
 	struct spe_vm v = spe_vm_create(1, guest_remap_code);
 	bool may_cut = record_size(&v) != record_align(&v);
-	int i, cuts = 0;
+	int i, late = 0;
+	enum remap_result result = REMAP_LATE;
 
 	spe_vm_free(&v);
 	/* With each attempt records end elsewhere */
-	for (i = 0; i < (may_cut ? 3 : 1) && !cuts; i++)
-		cuts += remap_once(row, i, may_cut);
-	TEST_ASSERT(cuts || !may_cut, "no record was cut");
+	for (i = 0; i < (may_cut ? 3 : 1) && result != REMAP_CUT;) {
+		result = remap_once(row, i, may_cut);
+		if (result != REMAP_LATE)
+			i++;
+		else
+			TEST_ASSERT(++late < 20, "KVM is always quicker than the steps");
+	}
+	TEST_ASSERT(result == REMAP_CUT || !may_cut, "no record was cut");
 }
 
 /* --- Guests: other granules ---------------------------------------------- */
