@@ -1852,7 +1852,7 @@ static void test_host_stopped(const void *arg)
 /* --- What the switch owes to a session of the host's --------------------- */
 
 #define HOST_PERIOD	1024
-#define HOST_PAGES	1024	/* room for all records: nobody empties it meanwhile */
+#define HOST_PAGES	4096	/* room for all records: nobody empties it meanwhile */
 #define HOST_LOOPS	150000
 
 /* The guest's loop, at EL0 of the host: the records that it leaves are known */
@@ -1938,7 +1938,7 @@ static void guest_traps_code(void)
 }
 
 /* On nVHE, where EL2 is not sampled, there is less of the host in a trap */
-#define TRAPS			20000
+#define TRAPS			10000
 #define TRAP_INSNS		500
 
 /* The host's session sees what the host does for a guest that only traps */
