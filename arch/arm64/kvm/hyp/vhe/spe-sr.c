@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Copyright (c) 2026 The kvm-arm64-spe developers
+ *
+ * Out of line, so that the run loop of a guest without SPE stays small.
  */
 
 #include <hyp/spe-sr.h>

@@ -51,7 +51,9 @@ static inline void __spe_save_guest_sampling(struct kvm_vcpu *vcpu)
 
 	/*
 	 * VHE: with the host as the owner of the buffer, a stale E1SPE would
-	 * sample the next guest into the host's buffer.
+	 * sample the next guest into the host's buffer. nVHE: it would sample
+	 * the host itself, as soon as kvm_arm_spe_host_start() lets the driver
+	 * enable its buffer; hence the ISB.
 	 */
 	write_sysreg_el1(0, SYS_PMSCR);
 	isb();
@@ -81,8 +83,7 @@ static inline void __spe_load_guest_sampling(struct kvm_vcpu *vcpu)
 		write_sysreg_s(ctxt_sys_reg(ctxt, PMSNEVFR_EL1), SYS_PMSNEVFR_EL1);
 	if (pmsidr & PMSIDR_EL1_FDS)
 		write_sysreg_s(ctxt_sys_reg(ctxt, PMSDSFR_EL1), SYS_PMSDSFR_EL1);
-	isb();
-
+	/* All take effect with the exception return: no sample before it */
 	write_sysreg_el1(ctxt_sys_reg(ctxt, PMSCR_EL1), SYS_PMSCR);
 }
 
@@ -217,9 +218,6 @@ static inline void __spe_switch_to_guest_common(struct kvm_vcpu *vcpu)
 		__spe_load_guest_sampling(vcpu);
 	}
 
-	/* EL1 must be the owner, in the guest's regime, before the enable */
-	isb();
-
 	if (!load)
 		return;
 
@@ -233,7 +231,10 @@ static inline void __spe_switch_to_guest_common(struct kvm_vcpu *vcpu)
 	write_sysreg_s(ctxt_sys_reg(ctxt, PMBPTR_EL1), SYS_PMBPTR_EL1);
 	/* S is 0, or it would not be ready. DL: __kvm_spe_sync_hwstate() */
 	write_sysreg_s(ctxt_sys_reg(ctxt, PMBSR_EL1) & ~PMBSR_EL1_DL, SYS_PMBSR_EL1);
-	/* E=1 finds the pointer and S=0, not what the host left there */
+	/*
+	 * E=1 finds EL1 as the owner, the guest's regime, the pointer and S=0,
+	 * not what the host left there.
+	 */
 	isb();
 	write_sysreg_s(limitr, SYS_PMBLIMITR_EL1);
 	spe->loaded = true;
@@ -298,10 +299,13 @@ static inline void __spe_switch_to_host_common(struct kvm_vcpu *vcpu, u64 *exit_
 		/* S=0 and another pointer must not meet E=1 */
 		isb();
 
-		/* An event of the guest's must not reach the host as PMBIRQ */
+		/*
+		 * An event of the guest's must not reach the host as PMBIRQ:
+		 * an ISB or an exception return comes before the host unmasks
+		 * interrupts.
+		 */
 		write_sysreg_s(host->pmbsr, SYS_PMBSR_EL1);
 		write_sysreg_s(host->pmbptr, SYS_PMBPTR_EL1);
-		isb();
 
 		if (exit_code)
 			__spe_take_serror(vcpu, exit_code);
