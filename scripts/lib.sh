@@ -144,6 +144,12 @@ hash_stdin() {
 	sha256sum | cut -c 1-24
 }
 
+# git_files DIR [TYPES]: the files of a git tree as it is now, each ended by a NUL: what is not committed too, but nothing that its .gitignore names.
+# TYPES are find's, all by default.
+git_files() {
+	(cd -- "$1" && git ls-files -z --cached --others --exclude-standard | sort -z -u | find -files0-from - -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :)
+}
+
 # hash_files PATH...: a line 'checksum path' per file (folders recursively), paths relative to the repository. Missing ones are skipped.
 hash_files() {
 	(
