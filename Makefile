@@ -15,7 +15,7 @@ help:
 	@echo '  make fold        write the commits of these trees back into the repository'
 	@echo '  make series      write mails for git am, with a cover letter, into build/series (SOB="Name <address>")'
 	@echo '  make build       build the emulator, the kernel and the root file system'
-	@echo '  make run         build what is missing, boot the machine and show a profile taken with SPE'
+	@echo '  make run         build what is missing, boot the machine, and in it a guest that shows a profile taken with SPE'
 	@echo '  make test        run the tests (T="model perf" names suites; make test T=list lists them)'
 	@echo '  make check       static checks: each step builds, checkpatch, sparse, shellcheck, fold round trip'
 	@echo '  make bench       measure, and print the figures beside their goals'
