@@ -302,6 +302,10 @@ static void spe_report_size(uint64_t size, int err)
         error_report("spe-max-buffer-size=%" PRIu64 " must be a multiple of "
                      "the host's page size, %" PRIu64, size, page);
         break;
+    case -EBUSY:
+        error_report("spe-max-buffer-size=%" PRIu64 ": %s: the VM has run, or "
+                     "has another size", size, strerror(-err));
+        break;
     default:
         error_report("spe-max-buffer-size=%" PRIu64 ": %s", size,
                      strerror(-err));
@@ -311,10 +315,17 @@ static void spe_report_size(uint64_t size, int err)
 
 static void spe_report_spu(const SPESpu *spu, int err)
 {
+    g_autofree char *names = spe_host_spu_names();
+
     switch (err) {
     case -ENXIO:
-        error_report("spe-spu=%s: KVM knows no SPU with the PMU type %d",
-                     spu->name, spu->type);
+        error_report("spe-spu=%s: KVM knows no SPU with the PMU type %d. "
+                     "SPUs in " SPE_SYSFS ": %s",
+                     spu->name, spu->type, *names ? names : "none");
+        break;
+    case -EBUSY:
+        error_report("spe-spu=%s: %s: the VM has run, or has another SPU",
+                     spu->name, strerror(-err));
         break;
     case -EINVAL:
         error_report("spe-spu=%s: none of the CPUs that the VM may run on has "
@@ -413,8 +424,9 @@ void kvm_arm_spe_init(ARMCPU *cpu)
     }
     ret = spe_set_attr(cpu, KVM_ARM_VCPU_SPE_IRQ, &irq);
     if (ret) {
-        error_report("spe=on: KVM refuses the interrupt %d: %s", irq,
-                     strerror(-ret));
+        error_report("spe=on: KVM refuses the interrupt %d: %s: it must be a "
+                     "PPI, the same for all vCPUs; see the machine's spe-ppi",
+                     irq, strerror(-ret));
         exit(1);
     }
     ret = spe_set_attr(cpu, KVM_ARM_VCPU_SPE_INIT, NULL);
@@ -444,7 +456,9 @@ void kvm_arm_spe_init(ARMCPU *cpu)
     if (ret) {
         error_report("spe=on: KVM cannot initialise SPE of vCPU %d: %s%s",
                      CPU(cpu)->cpu_index, strerror(-ret),
-                     ret == -ENXIO ? " (it needs a GICv2 or GICv3)" : "");
+                     ret == -ENXIO ? " (it needs a GICv2 or GICv3)" :
+                     ret == -ENOMEM ? " (the host has none left; try a smaller "
+                     "spe-max-buffer-size)" : "");
         exit(1);
     }
 }
