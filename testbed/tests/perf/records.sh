@@ -3,7 +3,7 @@
 # Copyright (c) 2026 The kvm-arm64-spe developers
 #
 # What the tests with perf share: recordings in a machine, or in a guest of it, and what their records have to fulfil. To be sourced behind
-# scripts/lib.sh and tap.sh, after tap_begin. The script sets $guest to options of 'guest' for recordings in a guest.
+# scripts/lib.sh and tap.sh, after tap_begin. The script sets $guest to options of 'guest' for recordings in a guest, and $mode to that of KVM.
 
 # 'A && B || complain' is meant as it stands: a complaint about either. What is in single quotes is for the machine's shell, or awk.
 # shellcheck disable=SC2015,SC2016
@@ -22,7 +22,10 @@ cp -- "$root/testbed/tests/perf/guest" "$files/guest"
 boot() {
 	_boot=$1
 	shift
+	# What an earlier boot of this name has recorded must not be judged again.
+	rm -rf -- "${tap_dir:?}/$_boot"
 	make_dir "$tap_dir/$_boot"
+	set -- --mode "${mode:-vhe}" "$@"
 	if [ -n "${guest-}" ]; then
 		# shellcheck disable=SC2086 # a list of options
 		set -- --guests --memory 3072 "$@" -- guest --timeout 900 --files /files $guest --
