@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * With EL3 (-M secure=on): MDCR_EL3.NSPB and EnPMSN, SCR_EL3.FGTEn, PMBIDR.P
- * and profiling in all Security states (Arm ARM D24.7, D17.4, D17.7.5).
+ * With EL3 (-M secure=on): MDCR_EL3.NSPB and EnPMSN, SCR_EL3.FGTEn, PMBIDR.P,
+ * profiling in all Security states, and granule protection checks of the
+ * buffer's translation (Arm ARM D24.7, D17.4, D17.7.5, D17.8.3).
  *
  * Argument: rme=1 where there is a Realm state, and only then.
  *
@@ -333,6 +334,130 @@ static void check_realm(void)
 		}
 }
 
+/* --- granule protection ------------------------------------------------- */
+
+/* What a nibble of the table says of a granule */
+enum gpi { GPI_NONE = 0, GPI_RESERVED = 1, GPI_SECURE = 8, GPI_ANY = 15 };
+
+/* The table of RAM, one nibble for each 4K: 1GB needs 128K, aligned to that */
+#define GPT_L1		(BUF2 + 0x100000)
+
+static u64 gpc(u64 l0)
+{
+	/* 4GB, write-back, Inner Shareable, granules of 4K */
+	write_gptbr_el3(l0 >> 12);
+	write_gpccr_el3(l0 ? BIT(16) | 3 << 12 | 1 << 10 | 1 << 8 : 0);
+	dsb();
+	asm volatile("sys #6, c8, c7, #4" : : : "memory");	/* TLBI PAALL */
+	dsb();
+	isb();
+	return 0;
+}
+
+static u64 gpt_flush(u64 unused)
+{
+	dsb();
+	asm volatile("sys #6, c8, c7, #4" : : : "memory");
+	dsb();
+	isb();
+	return unused;
+}
+
+static void gpi(u64 pa, enum gpi v)
+{
+	u64 *e = (u64 *)GPT_L1 + ((pa - RAM) >> 16);
+	int shift = (pa >> 12 & 15) * 4;
+
+	*e = (*e & ~(0xfUL << shift)) | (u64)v << shift;
+	call_el3(gpt_flush, 0);
+	tlbi_all();
+}
+
+/* One granule of which the SPU needs a byte is not to be had. */
+static void gpc_case(const char *name, u64 pa, enum gpi v, u64 ec, u64 fsc)
+{
+	/* two records before the page, so that the fault is between two pages */
+	u64 skip = PAGE_SIZE - 2 * id.max;
+	int whole = pa == BUF + PAGE_SIZE;
+	struct session s = {
+		.owner = 1, .pmscr_el1 = PMSCR_E1SPE,
+		.pmbptr = WINDOW + (whole ? skip : 0), .limit = WINDOW + 0x4000,
+		.pmbsr = PMBSR_COLL,
+	};
+	u64 at = whole ? WINDOW + PAGE_SIZE : WINDOW;
+
+	buf_paint(BUF, 0x4000);
+	gpi(pa, v);
+	spe_run(&s, 1, wl_spin, 257 * 40);
+	gpi(pa, GPI_ANY);
+	is(s.end_pmbsr & ~PMBSR_DL, PMBSR_ABORT(ec, fsc) | PMBSR_COLL,
+	   "GPC, %s: PMBSR_EL1, COLL kept", name);
+	is(s.end_pmbptr, at, "GPC, %s: PMBPTR_EL1 is the faulting VA", name);
+	is(buf_dirty(BUF + (at - WINDOW), 0x4000 - (at - WINDOW)), BUF + 0x4000,
+	   "GPC, %s: nothing is written behind it", name);
+
+	s.pmbptr = s.end_pmbptr;
+	s.pmbsr = 0;
+	spe_run(&s, 1, wl_spin, 257 * 4);
+	ok(!s.end_pmbsr && s.end_pmbptr > at, "GPC, %s: mended, profiling goes on",
+	   name);
+}
+
+/* The page of the table that WINDOW uses at a level */
+static u64 gpc_table(u64 *root, int start, u64 va, int level)
+{
+	return *pte(root, start, va, level - 1) & PTE_ADDR;
+}
+
+static void check_gpc(void)
+{
+	u64 *l0 = alloc_page();
+	u64 ipa = s2_start_level ? 0x4000000000UL : 0x8000000000UL;
+	int level;
+
+	if (!FIELD(read_id_aa64pfr0(), 55, 52))
+		return;
+	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+	memset((void *)GPT_L1, 0xff, 0x20000);
+	/* devices, RAM by granules, nothing else */
+	l0[0] = 0xf1;
+	l0[1] = GPT_L1 | 3;
+	l0[2] = 0xf1;
+	l0[3] = 0xf1;
+	map(el1_root, 0, WINDOW, BUF, 0x4000, 3, PTE_RW);
+	tlbi_all();
+	call_el3(gpc, (u64)l0);
+
+	gpc_case("no access", BUF, GPI_NONE, EC_STAGE1, 0x28);
+	gpc_case("another Security state's", BUF, GPI_SECURE, EC_STAGE1, 0x28);
+	gpc_case("no access to the second page", BUF + PAGE_SIZE, GPI_NONE,
+		 EC_STAGE1, 0x28);
+	gpc_case("the entry is reserved", BUF, GPI_RESERVED, EC_GPC, 0);
+	for (level = 1; level <= 3; level++) {
+		static char name[] = "no access to the stage 1 table, level 0";
+
+		name[sizeof(name) - 2] = '0' + level;
+		gpc_case(name, gpc_table(el1_root, 0, WINDOW, level), GPI_NONE,
+			 EC_STAGE1, 0x24 | level);
+	}
+
+	map(el1_root, 0, WINDOW, ipa, 0x4000, 3, PTE_RW);
+	map(s2_root, s2_start_level, ipa, BUF, 0x4000, 3, S2_RW);
+	set_stage2(1);
+	tlbi_all();
+	gpc_case("stage 2: no access", BUF, GPI_NONE, EC_STAGE1, 0x28);
+	gpc_case("stage 2: the entry is reserved", BUF, GPI_RESERVED, EC_GPC, 0);
+	for (level = s2_start_level + 1; level <= 3; level++) {
+		static char name[] = "no access to the stage 2 table, level 0";
+
+		name[sizeof(name) - 2] = '0' + level;
+		gpc_case(name, gpc_table(s2_root, s2_start_level, ipa, level),
+			 GPI_NONE, EC_STAGE2, 0x24 | level);
+	}
+	set_stage2(0);
+	call_el3(gpc, 0);
+}
+
 /* EL3 is never sampled. */
 static void check_el3_off(void)
 {
@@ -376,5 +501,6 @@ void test_main(void)
 	check_sampling();
 	check_el2_disabled();
 	check_realm();
+	check_gpc();
 	check_el3_off();
 }

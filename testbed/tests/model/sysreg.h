@@ -104,6 +104,8 @@ SYSREG(icc_iar1, "S3_0_C12_C12_0")
 SYSREG(icc_eoir1, "S3_0_C12_C12_1")
 SYSREG(scr_el3, "scr_el3")
 SYSREG(mdcr_el3, "mdcr_el3")
+SYSREG(gptbr_el3, "S3_6_C2_C1_4")
+SYSREG(gpccr_el3, "S3_6_C2_C1_6")
 
 static inline void isb(void) { asm volatile("isb" : : : "memory"); }
 static inline void dsb(void) { asm volatile("dsb sy" : : : "memory"); }
@@ -175,6 +177,7 @@ static inline void psb_csync(void) { asm volatile("hint #17" : : : "memory"); }
 #define EC_OTHER		0x00
 #define EC_STAGE1		0x24
 #define EC_STAGE2		0x25
+#define EC_GPC			0x1e
 
 #define HCR_VM			BIT(0)
 #define HCR_AMO			BIT(5)
