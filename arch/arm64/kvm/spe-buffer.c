@@ -144,12 +144,14 @@ struct spe_window {
  * @stamp: of the latest enable
  * @busy: the vCPU's thread is working on the set
  * @hit: a notifier hit a range that is needed
+ * @leftover: an attempt that was given up has pinned what no window uses
  * @last_use: in jiffies: when the buffer was last found to be in use
  * @last_exits: exits of the vCPU when pins->work last looked
  * @work: unpins what is stale, and all of an idle vCPU
  * @reap_mutex: protects @reap; orders unpinning
  * @reap: ranges on their way out
  * @pages: a batch of pages, for the vCPU's thread
+ * @mapped: the ranges that they were mapped as, for the vCPU's thread
  * @descs: a batch of descriptors, for the vCPU's thread
  * @fresh: pages pinned by the current attempt
  */
@@ -168,6 +170,7 @@ struct kvm_spe_pins {
 	u64			stamp;
 	bool			busy;
 	bool			hit;
+	bool			leftover;
 	unsigned long		last_use;
 	u64			last_exits;
 
@@ -177,6 +180,7 @@ struct kvm_spe_pins {
 	struct spe_range	reap[SPE_REAP];
 
 	struct page		*pages[SPE_BATCH];
+	struct spe_range	mapped[SPE_BATCH];
 	u64			descs[SPE_DESCS];
 	unsigned long		fresh;
 };
@@ -333,24 +337,39 @@ static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
 	       (u64)a->nr + b->nr <= U32_MAX;
 }
 
-/* Add pages that are not in the set. There is room. */
-static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new)
+/*
+ * Add @n ranges of a run of pages that are not in the set. There is room. The
+ * array moves once for all of them, since mmu_lock is held.
+ */
+static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new,
+			unsigned int n)
 {
 	unsigned int i = pins->nr_ranges;
+	unsigned long pages = 0;
+	struct spe_range *r;
 
 	lockdep_assert_held(&pins->lock);
+
+	for (unsigned int j = 0; j < n; j++) {
+		pages += new[j].nr;
+		pins->max_map_shift = max(pins->max_map_shift, new[j].map_shift);
+	}
+	spe_set_nr_pages(pins, pins->nr_pages + pages);
 
 	/* Most often it comes last */
 	if (i && pins->ranges[i - 1].gfn > new->gfn)
 		i = spe_find(pins, new->gfn);
 
-	if (i && spe_mergeable(&pins->ranges[i - 1], new))
+	if (i && spe_mergeable(&pins->ranges[i - 1], new)) {
 		pins->ranges[i - 1].nr += new->nr;
-	else
-		*spe_open(pins, i) = *new;
+		new++;
+		n--;
+	}
 
-	pins->max_map_shift = max(pins->max_map_shift, new->map_shift);
-	spe_set_nr_pages(pins, pins->nr_pages + new->nr);
+	r = &pins->ranges[i];
+	memmove(r + n, r, (pins->nr_ranges - i) * sizeof(*r));
+	memcpy(r, new, n * sizeof(*r));
+	pins->nr_ranges += n;
 }
 
 /*
@@ -435,12 +454,28 @@ static bool spe_match_all(const struct spe_range *r)
  */
 static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 {
+	struct spe_range *many = NULL, *out = pins->reap;
+	unsigned int from, to, nr, room = SPE_REAP;
 	unsigned long unpinned = 0, pages;
-	unsigned int from, to, nr;
 
 	might_sleep();
 
 	mutex_lock(&pins->reap_mutex);
+
+	spin_lock(&pins->lock);
+	for (from = nr = 0; from < pins->nr_ranges; from++)
+		nr += match(&pins->ranges[from]);
+	spin_unlock(&pins->lock);
+
+	/* One pass over the array instead of many, if there is memory for it */
+	if (nr > SPE_REAP)
+		many = kvmalloc_array(nr, sizeof(*many), GFP_KERNEL |
+				      __GFP_NOWARN | __GFP_NORETRY);
+	if (many) {
+		out = many;
+		room = nr;
+	}
+
 	do {
 		nr = 0;
 
@@ -448,8 +483,8 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 		for (from = to = 0; from < pins->nr_ranges; from++) {
 			struct spe_range *r = &pins->ranges[from];
 
-			if (nr < SPE_REAP && match(r)) {
-				pins->reap[nr++] = *r;
+			if (nr < room && match(r)) {
+				out[nr++] = *r;
 				continue;
 			}
 
@@ -464,14 +499,16 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 
 		pages = 0;
 		for (unsigned int i = 0; i < nr; i++)
-			pages += spe_unpin(&pins->reap[i]);
+			pages += spe_unpin(&out[i]);
 
 		spin_lock(&pins->lock);
 		spe_set_nr_pages(pins, pins->nr_pages - pages);
 		spin_unlock(&pins->lock);
 		unpinned += pages;
-	} while (nr == SPE_REAP);
+	} while (nr == room);
+
 	mutex_unlock(&pins->reap_mutex);
+	kvfree(many);
 
 	if (unpinned)
 		trace_kvm_spe_unpin(pins->vcpu->vcpu_id, unpinned,
@@ -506,7 +543,9 @@ static bool spe_in_use(struct kvm_spe_pins *pins)
 
 	pins->last_exits = exits;
 
-	return pins->busy || (ran && READ_ONCE(vcpu->arch.spe.ready));
+	/* Not 'ready', which it is not while the guest handles an event */
+	return pins->busy ||
+	       (ran && (__vcpu_sys_reg(vcpu, PMBLIMITR_EL1) & PMBLIMITR_EL1_E));
 }
 
 /* Let the vCPU look at its buffer, and wait until it has left the guest. */
@@ -525,6 +564,7 @@ static void spe_work(struct work_struct *work)
 {
 	struct kvm_spe_pins *pins = container_of(to_delayed_work(work),
 						 struct kvm_spe_pins, work);
+	struct spe_range *unused = NULL;
 	bool idle, again;
 
 	spe_reap(pins, spe_match_stale);
@@ -550,9 +590,17 @@ static void spe_work(struct work_struct *work)
 		spe_reap(pins, spe_match_stale);
 	}
 
+	/* With nothing pinned, not even the array is worth its memory */
 	spin_lock(&pins->lock);
 	again = pins->nr_ranges;
+	if (!again && !pins->busy) {
+		unused = pins->ranges;
+		pins->ranges = NULL;
+		pins->capacity = 0;
+	}
 	spin_unlock(&pins->lock);
+
+	kvfree(unused);
 
 	if (again)
 		queue_delayed_work(system_dfl_wq, &pins->work, SPE_IDLE);
@@ -1199,7 +1247,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	struct kvm_spe_pins *pins = a->pins;
 	struct kvm *kvm = a->vcpu->kvm;
 	int min_objs = kvm_mmu_cache_min_pages(&kvm->arch.mmu);
-	unsigned int done = 0, before;
+	unsigned int done = 0, before, new;
 	long size = 0;
 	int ret = 0;
 
@@ -1219,6 +1267,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			break;
 
 		before = done;
+		new = 0;
 		kvm_fault_lock(kvm);
 		while (done < nr &&
 		       kvm_mmu_memory_cache_nr_free_objects(mc) >= min_objs) {
@@ -1246,21 +1295,27 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			}
 
 			if (publish) {
-				struct spe_range r = *publish;
+				struct spe_range *r = &pins->mapped[new];
 
-				r.gfn = gfn + done;
-				r.pfn = pfn + done;
-				r.nr = n;
-				r.map_shift = __ffs(size);
-
-				spin_lock(&pins->lock);
-				spe_publish(pins, &r);
-				spin_unlock(&pins->lock);
+				*r = *publish;
+				r->gfn = gfn + done;
+				r->pfn = pfn + done;
+				r->nr = n;
+				r->map_shift = __ffs(size);
+				if (new && spe_mergeable(r - 1, r))
+					r[-1].nr += n;
+				else
+					new++;
 			} else {
 				a->map_shift = max_t(u8, a->map_shift, __ffs(size));
 			}
 
 			done += n;
+		}
+		if (new) {
+			spin_lock(&pins->lock);
+			spe_publish(pins, pins->mapped, new);
+			spin_unlock(&pins->lock);
 		}
 		kvm_fault_unlock(kvm);
 
@@ -1474,7 +1529,16 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			return -EINTR;
 		cond_resched();
 
+		/*
+		 * What a notifier has hit may have left the set without being
+		 * unpinned yet. To pin it anew now could be more than the
+		 * maximum; the next attempt waits for it.
+		 */
 		spin_lock(&pins->lock);
+		if (pins->hit) {
+			spin_unlock(&pins->lock);
+			return -EAGAIN;
+		}
 		i = spe_find(pins, gfn);
 		if (i < pins->nr_ranges) {
 			r = pins->ranges[i];
@@ -1482,9 +1546,6 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			next = min(end, pinned ? r.gfn + r.nr : r.gfn);
 		}
 		spin_unlock(&pins->lock);
-
-		if (pinned && (r.flags & SPE_RANGE_STALE))
-			return -EAGAIN;
 
 		if (pinned && !(r.flags & SPE_RANGE_REMAP) && !a->verify) {
 			gfn = next;
@@ -1875,6 +1936,7 @@ static void spe_abort(struct spe_attempt *a, bool again)
 {
 	spin_lock(&a->pins->lock);
 	spe_settle(a->pins);
+	a->pins->leftover = again;
 	spin_unlock(&a->pins->lock);
 
 	if (!again)
@@ -1940,6 +2002,12 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 
 		if (!ret && a.stop > ptr && !spe_commit(&a, regime))
 			ret = -EAGAIN;
+
+		/* The guest may have set up another buffer since */
+		if (!ret && a.stop > ptr && pins->leftover) {
+			pins->leftover = false;
+			spe_reap(pins, spe_match_unused);
+		}
 
 		if (ret || a.stop <= ptr)
 			spe_abort(&a, ret == -EAGAIN || ret == -EINTR || ret == -EBUSY);

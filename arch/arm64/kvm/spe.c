@@ -332,7 +332,7 @@ int kvm_spe_first_run(struct kvm_vcpu *vcpu)
  * kvm_spe_vcpu_reset - the vCPU's registers have been reset
  * @vcpu: the vCPU; its own thread
  *
- * Context: process, may sleep.
+ * Context: process.
  */
 void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu)
 {
@@ -715,6 +715,8 @@ int kvm_spe_handle_request(struct kvm_vcpu *vcpu)
 	if (faulted || kvm_spe_sampling_enabled(vcpu)) {
 		kvm_spe_set_blocked(vcpu, false);
 		kvm_spe_raise_event(vcpu, event.ec, event.mss, event.flags);
+		/* A vCPU that is suspended before it enters has to wake up */
+		kvm_spe_update_irq(vcpu);
 	} else {
 		kvm_spe_set_blocked(vcpu, true);
 	}

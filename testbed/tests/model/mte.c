@@ -9,9 +9,10 @@
 #include "decode.h"
 
 extern u64 mte_access(u64);
-extern char mte_ldr[], mte_str[], mte_ldtr[], mte_sttr[], mte_ld1[];
+extern char mte_ldr[], mte_str[], mte_ldtr[], mte_sttr[], mte_ld1[],
+	mte_ldxr[], mte_stxr[];
 
-#define MAX_RECS	4096
+#define MAX_RECS	8192
 static struct record recs[MAX_RECS];
 
 #define HCR_ATA		BIT(56)
@@ -32,6 +33,7 @@ static const struct {
 } insns[] = {
 	{ "LDR", mte_ldr, 0 }, { "STR", mte_str, 0 }, { "LDTR", mte_ldtr, 1 },
 	{ "STTR", mte_sttr, 1 }, { "LD1D", mte_ld1, 0 },
+	{ "LDXR", mte_ldxr, 0 }, { "STXR", mte_stxr, 0 },
 };
 
 static void check(int tcf, int tcf0, int tagged, int tag, int tcma)

@@ -23,6 +23,7 @@
 #define K_ANYVA		2	/* whatever address, or none */
 #define K_WITHIN	3	/* .va to .va + 63, or none; either direction */
 #define K_EXCEPTION	4	/* E[0]; nothing else is asked for */
+#define K_FAILED	5	/* .va; nothing was accessed there */
 
 	/*
 	 * t name, class, subclass, va, target, events: the instruction that
@@ -174,6 +175,11 @@ rec_base_loop:
 	t "STXP", LDST, 0x0b, rec_data+128
 	stxp	w3, x1, x2, [x23]
 	clrex
+	t "STXR without the monitor", LDST, 0x0b, rec_data+128, NO, RETIRED, K_FAILED
+	stxr	w2, x1, [x23]
+	ldxr	x1, [x20]
+	t "STLXR at another address", LDST, 0x1b, rec_data+128, NO, RETIRED, K_FAILED
+	stlxr	w2, x1, [x23]
 	t "LDAR", LDST, 0x12, rec_data+128
 	ldar	x1, [x23]
 	t "STLR", LDST, 0x13, rec_data+128
@@ -374,6 +380,16 @@ rec_mops:
 	cpyfm	[x1]!, [x2]!, x3!
 	t "CPYFE", LDST, 0x20, rec_data, rec_data+1024, RETIRED, K_WITHIN
 	cpyfe	[x1]!, [x2]!, x3!
+	/* over the end of a page: the prologue stops there, the epilogue has the rest */
+	add	x1, x20, #4096-32
+	mov	x2, x20
+	mov	x3, #64
+	t "CPYFP, up to a page", LDST, 0x20, rec_data, rec_data+4096-32, RETIRED, K_WITHIN
+	cpyfp	[x1]!, [x2]!, x3!
+	t "CPYFM, less than a page left", LDST, 0x20, NO, NO, RETIRED, K_WITHIN
+	cpyfm	[x1]!, [x2]!, x3!
+	t "CPYFE, behind the page", LDST, 0x20, rec_data+32, rec_data+4096, RETIRED, K_WITHIN
+	cpyfe	[x1]!, [x2]!, x3!
 	add	x1, x20, #2048
 	mov	x3, #64
 	t "SETP", LDST, 0x25, NO, rec_data+2048, RETIRED, K_WITHIN
@@ -381,6 +397,14 @@ rec_mops:
 	t "SETM", LDST, 0x25, NO, rec_data+2048, RETIRED, K_WITHIN
 	setm	[x1]!, x3!, x22
 	t "SETE", LDST, 0x25, NO, rec_data+2048, RETIRED, K_WITHIN
+	sete	[x1]!, x3!, x22
+	add	x1, x20, #4096-32
+	mov	x3, #64
+	t "SETP, up to a page", LDST, 0x25, NO, rec_data+4096-32, RETIRED, K_WITHIN
+	setp	[x1]!, x3!, x22
+	t "SETM, less than a page left", LDST, 0x25, NO, NO, RETIRED, K_WITHIN
+	setm	[x1]!, x3!, x22
+	t "SETE, behind the page", LDST, 0x25, NO, rec_data+4096, RETIRED, K_WITHIN
 	sete	[x1]!, x3!, x22
 	subs	x27, x27, #1
 	b.ne	1b

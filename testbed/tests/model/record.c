@@ -17,7 +17,7 @@ struct expect {
 	u64 va, target, events;
 	u32 op, sub, kind, unused;
 };
-enum { K_PLAIN, K_GATHER, K_ANYVA, K_WITHIN, K_EXCEPTION };
+enum { K_PLAIN, K_GATHER, K_ANYVA, K_WITHIN, K_EXCEPTION, K_FAILED };
 
 extern const struct expect expect_base[], expect_exception[], expect_sve[],
 	expect_mops[];
@@ -140,6 +140,14 @@ static const char *wrong(const struct expect *e, const struct record *r, int el)
 			return e->va ? "no VA" : "a VA";
 		if (e->va && va != e->va)
 			return "VA";
+		break;
+	case K_FAILED:
+		if (has_va && va != e->va)
+			return "VA";
+		if (r->counters & BIT(C_XLAT))
+			return "translation latency without an access";
+		if (r->events & (EV_L1D | EV_TLB))
+			return "an event of an access";
 		break;
 	case K_GATHER:
 		if (!has_va || va < e->va || va >= e->va + 64 || (va & 15))

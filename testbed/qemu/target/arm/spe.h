@@ -307,7 +307,8 @@ void arm_spe_sample_end(CPUARMState *env);
  */
 void arm_spe_sample_unwind(CPUARMState *env, const TranslationBlock *tb,
                            unsigned insn_index);
-/* A register of the extension was written. */
+/* A register of the extension will be written, and was written. */
+void arm_spe_sampling_change(CPUARMState *env);
 void arm_spe_sampling_changed(CPUARMState *env);
 /* After arm_cpu_reset_hold() has cleared ARMSPEState. */
 void arm_spe_sample_reset(CPUARMState *env);

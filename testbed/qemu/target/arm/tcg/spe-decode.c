@@ -228,6 +228,7 @@ static void decode_ldst_exclusive(uint32_t insn, SPEOp *op)
     } else {                                            /* LDXR, STXP ... */
         set_extended(op, l, OP_EXCLUSIVE | (o0 ? OP_ACQ_REL : 0),
                      o1 ? 2 * size : size);
+        op->store_exclusive = !l && bits(insn, 20, 16) != 31;
     }
 }
 
@@ -312,6 +313,7 @@ static void decode_mops(CPUARMState *env, uint32_t insn, uint64_t random,
     uint64_t rd = xreg(env, bits(insn, 4, 0));
     uint64_t rs = xreg(env, bits(insn, 20, 16));
     bool load = !set && record_load(env, random);
+    uint64_t left = (int64_t)n < 0 ? -n : n;
     uint64_t va = load ? rs : rd;
 
     set_ldst(op, load, unspecified(env), 0);
@@ -338,7 +340,8 @@ static void decode_mops(CPUARMState *env, uint32_t insn, uint64_t random,
     op->va_decoded = true;
     op->checked = true;
     op->va = va;
-    op->no_access = n == 0;
+    /* The main stage leaves less than a page to the epilogue */
+    op->no_access = (stage == 1 ? left < TARGET_PAGE_SIZE : n == 0);
     op->split = true;
 }
 

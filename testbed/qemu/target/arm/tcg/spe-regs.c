@@ -550,6 +550,7 @@ static void spe_sampling_write(CPUARMState *env, const ARMCPRegInfo *ri,
 
     value &= spe_writable(cpu, ri);
     trace_spe_reg_write(CPU(cpu)->cpu_index, ri->name, value);
+    arm_spe_sampling_change(env);
     raw_write(env, ri, value);
     env->spe.pmscr_el[1] |= spe_fixed_pct(cpu);
     spe_written(env, ri, on, spe_armed(env));
@@ -564,6 +565,7 @@ static void spe_buffer_write(CPUARMState *env, const ARMCPRegInfo *ri,
 
     value &= spe_writable(cpu, ri);
     trace_spe_reg_write(CPU(cpu)->cpu_index, ri->name, value);
+    arm_spe_sampling_change(env);
     if (cpu->spe.defer &&
         !(ri->opc2 == 0 && value == env->spe.pmblimitr)) {
         arm_spe_buffer_context_change(env, ri->name);
@@ -1081,6 +1083,11 @@ bool arm_spe_realize(ARMCPU *cpu, Error **errp)
     if (!fne && spe->pmsver >= 3) {
         error_setg(errp, "spe-fne=off needs spe-pmsver=2 or earlier: FnE is "
                    "mandatory from SPEv1p2");
+        return false;
+    }
+    if (!fds && spe->lds && spe->pmsver >= 5) {
+        error_setg(errp, "spe-fds=off needs spe-lds=off or spe-pmsver=4 or "
+                   "earlier: FDS is mandatory from SPEv1p4");
         return false;
     }
     if (fds && !spe->lds) {

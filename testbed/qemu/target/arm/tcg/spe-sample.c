@@ -198,6 +198,11 @@ static void spe_count_population(CPUARMState *env)
     env->spe.last_count = count;
 }
 
+void arm_spe_sampling_change(CPUARMState *env)
+{
+    spe_count_population(env);
+}
+
 void arm_spe_sampling_changed(CPUARMState *env)
 {
     env->spe.step = 0;
@@ -531,7 +536,8 @@ static void spe_write_record(CPUARMState *env, ARMSPESampler *s,
     spe_put(&r, 0x48 | op->class, op->subclass, 1);
     spe_put(&r, 0x42, t->events, t->events >> 16 ? 4 : 2);
     spe_put_counter(env, &r, 1, t->issue);
-    if (!exception && op->class == SPE_CLASS_LDST && s->access.valid) {
+    if (!exception && op->class == SPE_CLASS_LDST && s->access.valid &&
+        !s->access.failed) {
         spe_put_counter(env, &r, 2, t->translation);
     }
     spe_put_counter(env, &r, 0, t->total);
@@ -631,7 +637,14 @@ static void spe_complete(CPUARMState *env, ARMSPESampler *s, bool exception)
             if (op->align) {
                 s->access.va &= ~(uint64_t)(op->align - 1);
             }
-            spe_translate(env, s);
+            /* What was not accessed has an address, and no more. */
+            s->access.failed = op->store_exclusive &&
+                               env->xregs[extract32(s->insn, 16, 5)] == 1;
+            if (s->access.failed) {
+                s->access.checked = false;
+            } else {
+                spe_translate(env, s);
+            }
         }
         spe_timing(env, s->timing, op, &s->access, s->pc, target, &t);
         t.events |= SPE_EV_RETIRED;
@@ -754,9 +767,11 @@ void HELPER(spe_sample_access)(CPUARMState *env, uint64_t va, uint32_t mmu_idx,
         a->valid = true;
         a->va = va;
         a->mmu_idx = mmu_idx;
-        a->checked = (flags & ARM_SPE_ACCESS_CHECKED) &&
-                     spe_tag_checked(env, va);
+    } else if (s->op.va_decoded || va != a->va) {
+        return;
     }
+    /* A Store-Exclusive is noted twice: the monitor comes before the tag. */
+    a->checked |= (flags & ARM_SPE_ACCESS_CHECKED) && spe_tag_checked(env, va);
 }
 
 void arm_spe_sample_exception(CPUARMState *env)

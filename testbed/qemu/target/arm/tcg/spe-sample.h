@@ -83,6 +83,7 @@ typedef struct SPEOp {
     bool checked;               /* ... against Allocation Tags, if active */
     bool no_access;             /* nothing is accessed: no address */
     bool split;                 /* several accesses at different addresses */
+    bool store_exclusive;       /* its result says whether it stored */
     uint64_t va;
     uint32_t size;              /* bytes from va, 0 if unknown */
     uint32_t align;             /* va is aligned down to this, if not 0 */
@@ -91,6 +92,7 @@ typedef struct SPEOp {
 /* The address of a memory access, and how the record tells of it */
 typedef struct SPEAccess {
     bool valid;
+    bool failed;                /* a Store-Exclusive that did not store */
     bool checked;               /* against an Allocation Tag */
     bool nv2;                   /* FEAT_NV2: register access to memory */
     int mmu_idx;

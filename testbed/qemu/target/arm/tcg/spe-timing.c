@@ -310,25 +310,30 @@ static void time_memory(CPUARMState *env, SPETimingState *t, const SPEOp *op,
     uint64_t offset = addr & MAKE_64BIT_MASK(0, LINE_BITS);
     Fetch f = { };
 
-    if (!access->valid) {
+    if (!access->valid || access->failed) {
         out->total = out->issue + STORE;
         return;
     }
 
     out->translation = translate(env, t, access, &out->events);
     if (access->device) {
+        /* No cache asks for it; of the sources, memory is the nearest. */
         f.cycles = DEVICE;
+        f.source = SOURCE_DRAM;
     } else {
         access_line(env, t, (addr & MAKE_64BIT_MASK(0, 52)) >> LINE_BITS,
                     op->store, &f);
-        if (op->load &&
-            FIELD_EX64(cpu->spe.pmsidr, PMSIDR, LDS)) {
-            out->source_valid = true;
-            out->source = f.source;
-        }
+    }
+    if (op->load && FIELD_EX64(cpu->spe.pmsidr, PMSIDR, LDS)) {
+        out->source_valid = true;
+        out->source = f.source;
     }
 
     if (op->load) {
+        if (f.events & SPE_EV_SNOOPED) {
+            /* The data did not come from the Last Level cache. */
+            f.events |= SPE_EV_LLC_MISS;
+        }
         if (op->store) {
             f.cycles += ATOMIC;
         }

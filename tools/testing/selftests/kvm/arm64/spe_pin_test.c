@@ -1927,6 +1927,25 @@ static void make_unruly(struct pin_vm *v, u64 max)
 	v->ctl->iterations = 200;
 }
 
+/* Looks all the time: what is pinned anew must not come before what is unpinned. */
+struct watch {
+	struct pin_vm *v;
+	pthread_t thread;
+	u64 peak, looks;
+	bool stop;
+};
+
+static void *watch_thread(void *arg)
+{
+	struct watch *w = arg;
+
+	while (!READ_ONCE(w->stop)) {
+		w->peak = max(w->peak, pinned(w->v));
+		w->looks++;
+	}
+	return NULL;
+}
+
 /*
  * The pages that are pinned, as the host counts them, are never more than
  * spe.rst says, whatever the guests do.
@@ -1936,6 +1955,7 @@ static void test_bound(const void *arg)
 	u64 nr = (u64)arg, most = nr * formula(SZ_1M), error = pins_error(), page = getpagesize();
 	s64 before = spe_pins_outstanding(), now, peak = 0;
 	u64 i, k, pin = 0, rounds = 0;
+	struct watch w[2] = {};
 	pthread_t thread[2];
 	struct pin_vm v[2];
 
@@ -1943,6 +1963,9 @@ static void test_bound(const void *arg)
 		v[k] = pin_vm_create_backed(SZ_1M, VM_MEM_SRC_ANONYMOUS);
 		make_unruly(&v[k], SZ_1M);
 		TEST_ASSERT(!pthread_create(&thread[k], NULL, vcpu_thread, &v[k]),
+			    "pthread_create");
+		w[k].v = &v[k];
+		TEST_ASSERT(!pthread_create(&w[k].thread, NULL, watch_thread, &w[k]),
 			    "pthread_create");
 	}
 
@@ -1956,6 +1979,9 @@ static void test_bound(const void *arg)
 		for (k = 0; k < nr && i % 4; k++)
 			pull_dontneed(&v[k], v[k].buf + random() % (BUF_SIZE / page - 16) * page,
 				      16 * page);
+		/* ... and all of it, most likely while some of it is being pinned */
+		for (k = 0; k < nr && !(i % 4); k++)
+			pull_dontneed(&v[k], v[k].buf, BUF_SIZE);
 		if (i % 10)
 			continue;
 
@@ -1972,6 +1998,10 @@ static void test_bound(const void *arg)
 	for (k = 0; k < nr; k++) {
 		WRITE_ONCE(v[k].ctl->stop, 1);
 		pthread_join(thread[k], NULL);
+		WRITE_ONCE(w[k].stop, true);
+		pthread_join(w[k].thread, NULL);
+		TEST_ASSERT(w[k].peak <= most / nr, "%lu pages in one of %lu looks, %lu allowed",
+			    w[k].peak, w[k].looks, most / nr);
 		TEST_ASSERT_EQ(v[k].ctl->refused + v[k].ctl->too_large + v[k].ctl->lost +
 			       v[k].ctl->other, 0);
 		TEST_ASSERT_EQ(vcpu_get_stat(v[k].vcpu, spe_stage2_fault), 0);
