@@ -155,7 +155,10 @@ static void snoop(CPUARMState *env, unsigned writer, Fetch *f)
     CPUState *cs = env_cpu(env);
     CPUState *peer = qemu_get_cpu(writer);
 
-    /* The LLC holds all lines of the PEs' caches and says whose is newer. */
+    /*
+     * The LLC holds all lines of the PEs' caches, and has the newer data of
+     * this one written back before it answers: an access, but no miss.
+     */
     f->events |= SPE_EV_SNOOPED | SPE_EV_MODIFIED;
     if (socket_of(cs->cpu_index) != socket_of(writer)) {
         f->events |= SPE_EV_REMOTE;
@@ -330,10 +333,6 @@ static void time_memory(CPUARMState *env, SPETimingState *t, const SPEOp *op,
     }
 
     if (op->load) {
-        if (f.events & SPE_EV_SNOOPED) {
-            /* The data did not come from the Last Level cache. */
-            f.events |= SPE_EV_LLC_MISS;
-        }
         if (op->store) {
             f.cycles += ATOMIC;
         }
