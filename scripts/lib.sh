@@ -147,7 +147,13 @@ hash_stdin() {
 # git_files DIR [TYPES]: the files of a git tree as it is now, each ended by a NUL: what is not committed too, but nothing that its .gitignore names.
 # TYPES are find's, all by default.
 git_files() {
-	(cd -- "$1" && git ls-files -z --cached --others --exclude-standard | sort -z -u | find -files0-from - -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :)
+	(
+		cd -- "$1"
+		# find complains about what is in the index, but was deleted.
+		git ls-files -z --cached --others --exclude-standard | sort -z -u >"$build/.git-files"
+		find -files0-from "$build/.git-files" -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :
+		rm -f -- "$build/.git-files"
+	)
 }
 
 # hash_files PATH...: a line 'checksum path' per file (folders recursively), paths relative to the repository. Missing ones are skipped.
