@@ -149,8 +149,10 @@ hash_stdin() {
 git_files() {
 	(
 		cd -- "$1"
-		# find complains about what is in the index, but was deleted.
+		make_dir "$build"
 		git ls-files -z --cached --others --exclude-standard | sort -z -u >"$build/.git-files"
+		# It complains about what is in the index, but was deleted.
+		# shellcheck disable=SC2185 # the paths are in that file
 		find -files0-from "$build/.git-files" -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :
 		rm -f -- "$build/.git-files"
 	)
