@@ -150,11 +150,12 @@ git_files() {
 	(
 		cd -- "$1"
 		make_dir "$build"
-		git ls-files -z --cached --others --exclude-standard | sort -z -u >"$build/.git-files"
+		_list=$build/.git-files.$$
+		git ls-files -z --cached --others --exclude-standard | sort -z -u >"$_list"
 		# It complains about what is in the index, but was deleted.
 		# shellcheck disable=SC2185 # the paths are in that file
-		find -files0-from "$build/.git-files" -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :
-		rm -f -- "$build/.git-files"
+		find -files0-from "$_list" -maxdepth 0 -type "${2-f,l}" -print0 2>/dev/null || :
+		rm -f -- "$_list"
 	)
 }
 

@@ -1547,6 +1547,10 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		}
 		spin_unlock(&pins->lock);
 
+		/* Hit before the claim, which begins a new count of hits */
+		if (pinned && (r.flags & SPE_RANGE_STALE))
+			return -EAGAIN;
+
 		if (pinned && !(r.flags & SPE_RANGE_REMAP) && !a->verify) {
 			gfn = next;
 			continue;
