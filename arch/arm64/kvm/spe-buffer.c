@@ -80,6 +80,9 @@
 /* Each a bit of spe_range.windows */
 #define SPE_NR_WINDOWS		16
 
+/* The last one is never valid: it has the pages of those that had to make room */
+#define SPE_WINDOW_REST		(SPE_NR_WINDOWS - 1)
+
 /* Runs of pages that a buffer and its tables may consist of */
 #define SPE_MAX_NEED		BIT(20)
 
@@ -1150,15 +1153,14 @@ static void spe_push_page(struct kvm_vcpu *vcpu, gfn_t gfn)
 	    !memslot->dirty_bitmap)
 		return;
 
-	/* If it is not in the bitmap, it still is in the ring */
+	/*
+	 * If it is not in the bitmap, it still is in the ring. The bit first:
+	 * once in the ring, the page can be harvested, and be mapped again for
+	 * another vCPU, whose bit must stay.
+	 */
 	rel = gfn - memslot->base_gfn;
-	if (!test_bit_le(rel, memslot->dirty_bitmap))
-		return;
-
-	mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
-	/* Whoever finds the bit clear must find the page in the ring */
-	smp_mb__before_atomic();
-	clear_bit_le(rel, memslot->dirty_bitmap);
+	if (test_and_clear_bit_le(rel, memslot->dirty_bitmap))
+		mark_page_dirty_in_slot(vcpu->kvm, memslot, gfn);
 }
 
 /**
@@ -1547,10 +1549,6 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		}
 		spin_unlock(&pins->lock);
 
-		/* Hit before the claim, which begins a new count of hits */
-		if (pinned && (r.flags & SPE_RANGE_STALE))
-			return -EAGAIN;
-
 		if (pinned && !(r.flags & SPE_RANGE_REMAP) && !a->verify) {
 			gfn = next;
 			continue;
@@ -1561,7 +1559,11 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			return -EAGAIN;
 
 		if (!memslot || (memslot->flags & KVM_MEM_READONLY)) {
-			spe_stop_at(a, need, gfn, SPE_STOP_NO_SLOT);
+			/* GICV, which is in no memslot, is mapped all the same */
+			bool gicv = !memslot && __vgic_is_v(a->vcpu->kvm, 2);
+
+			spe_stop_at(a, need, gfn,
+				    gicv ? SPE_STOP_LIMIT : SPE_STOP_NO_SLOT);
 			return 0;
 		}
 
@@ -1734,6 +1736,7 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 	pins->hit = false;
 	for (unsigned int i = 0; i < pins->nr_ranges; i++) {
 		struct spe_range r = pins->ranges[i];
+		bool stale = r.flags & SPE_RANGE_STALE;
 
 		while (r.nr) {
 			struct spe_range *piece = &new[to++];
@@ -1748,6 +1751,8 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 				piece->nr = min_t(u64, r.nr, need->gfn + need->nr - r.gfn);
 				piece->flags |= SPE_RANGE_NEEDED;
 				have += piece->nr;
+				/* Hit after the attempt has begun */
+				pins->hit |= stale;
 			} else if (n < a->nr_need) {
 				piece->nr = min_t(u64, r.nr, need->gfn - r.gfn);
 			}
@@ -1785,12 +1790,12 @@ static bool spe_may_pin(struct kvm_spe_pins *pins, unsigned long pages)
 	return true;
 }
 
-/* The window that was not enabled for the longest time, or -1 */
-static int spe_oldest_window(const struct kvm_spe_pins *pins)
+/* Of the first @nr, the window that was not enabled for the longest time, or -1 */
+static int spe_oldest_window(const struct kvm_spe_pins *pins, int nr)
 {
 	int oldest = -1;
 
-	for (int i = 0; i < SPE_NR_WINDOWS; i++) {
+	for (int i = 0; i < nr; i++) {
 		if (pins->windows[i].used &&
 		    (oldest < 0 || pins->windows[i].stamp <
 				   pins->windows[oldest].stamp))
@@ -1823,7 +1828,7 @@ static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
 	spe_reap(pins, spe_match_unused);
 
 	while (!spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing)) {
-		oldest = spe_oldest_window(pins);
+		oldest = spe_oldest_window(pins, SPE_NR_WINDOWS);
 		if (oldest < 0)
 			return false;
 		spe_evict(pins, oldest);
@@ -1832,18 +1837,41 @@ static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
 	return true;
 }
 
-/* A free slot for a window */
+/*
+ * A free slot for a window. More buffers than there are slots in turn must not
+ * be pinned in turn: what the oldest window has stays pinned as long as the
+ * maximum allows it, for a walk to find.
+ */
 static u8 spe_new_window(struct kvm_spe_pins *pins)
 {
 	int i;
 
-	for (i = 0; i < SPE_NR_WINDOWS; i++) {
+	for (i = 0; i < SPE_WINDOW_REST; i++) {
 		if (!pins->windows[i].used)
 			return i;
 	}
 
-	i = spe_oldest_window(pins);
-	spe_evict(pins, i);
+	i = spe_oldest_window(pins, SPE_WINDOW_REST);
+
+	/* Without a maximum, the slots are what limits the pins of old buffers */
+	if (pins->max_pages == ULONG_MAX) {
+		spe_evict(pins, i);
+		return i;
+	}
+
+	guard(spinlock)(&pins->lock);
+
+	spe_drop_window(&pins->windows[i]);
+	/* With no stamp it is the first to be evicted */
+	pins->windows[SPE_WINDOW_REST].used = true;
+	for (unsigned int n = 0; n < pins->nr_ranges; n++) {
+		struct spe_range *r = &pins->ranges[n];
+
+		if (!(r->windows & BIT(i)))
+			continue;
+		r->windows &= ~BIT(i);
+		r->windows |= BIT(SPE_WINDOW_REST);
+	}
 
 	return i;
 }
@@ -1896,7 +1924,7 @@ static bool spe_commit(struct spe_attempt *a, const struct spe_regime *regime)
 	 * Parts of one buffer become one window: the next enable is then inside
 	 * of it, wherever it begins.
 	 */
-	for (int i = 0; i < SPE_NR_WINDOWS; i++) {
+	for (int i = 0; i < SPE_WINDOW_REST; i++) {
 		u64 start, end;
 
 		w = &pins->windows[i];

@@ -53,7 +53,7 @@
 /* The host has written it to the buffer: no record has such a byte */
 #define POISON			0x02
 
-#define MAX_PARTS		8
+#define MAX_PARTS		32
 
 /* MPIDR_EL1.{Aff3,Aff2,Aff1,Aff0} */
 #define MPIDR_AFFINITY		0xff00ffffffUL
@@ -72,6 +72,7 @@ struct guest_ctl {
 	u64 stop;
 	u64 idle;		/* don't profile */
 	u64 offset;		/* of PMBPTR_EL1 in each part */
+	u64 gap;		/* behind PMBLIMITR_EL1 in each part */
 	u64 hold;		/* don't begin this round, nor a later one */
 	u64 pgds[NR_PGDS];	/* 0, or TTBR0_EL1 */
 	u64 max;		/* 0, or the largest of windows that are anywhere */
@@ -163,7 +164,7 @@ static void guest_code(void)
 			guest_hold();
 			part = READ_ONCE(ctl.size) / READ_ONCE(ctl.parts);
 			ptr = READ_ONCE(ctl.ptr) + n % ctl.parts * part;
-			limit = ptr + part;
+			limit = ptr + part - READ_ONCE(ctl.gap);
 			ptr += READ_ONCE(ctl.offset);
 			if (ctl.max)
 				guest_choose(&ptr, &limit, &seed);
@@ -804,12 +805,14 @@ struct toggle {
 	const char *name;
 	int parts;
 	int src;
+	bool apart;		/* the parts do not make up one buffer */
 };
 
 static const struct toggle toggles[] = {
 	{ "unchanged", 1, VM_MEM_SRC_ANONYMOUS },
 	{ "alternating halves", 2, VM_MEM_SRC_ANONYMOUS },
 	{ "eight parts in turn", 8, VM_MEM_SRC_ANONYMOUS },
+	{ "as many buffers as threads have", MAX_PARTS, VM_MEM_SRC_ANONYMOUS, true },
 	{ "THP", 2, VM_MEM_SRC_ANONYMOUS_THP },
 	{ "hugetlb", 2, VM_MEM_SRC_ANONYMOUS_HUGETLB },
 	{ "shmem", 2, VM_MEM_SRC_SHMEM },
@@ -883,17 +886,22 @@ static void test_toggle(const void *arg)
 {
 	const struct toggle *t = arg;
 	struct pin_vm v = pin_vm_create_backed(spe_valid_size(0), t->src);
-	u64 pin, reuse, pages;
+	u64 pin, reuse, pages, size = BUF_SIZE;
 
 	v.ctl->parts = t->parts;
-	v.ctl->toggles = 10;
+	if (t->apart) {
+		v.ctl->gap = getpagesize();
+		size -= t->parts * getpagesize();
+	}
+	v.ctl->toggles = t->parts + 2;
 	run(&v);
 	pin = vcpu_get_stat(v.vcpu, spe_pin);
 	reuse = vcpu_get_stat(v.vcpu, spe_pin_reuse);
 	pages = pinned(&v);
 
-	check_leaves(&v, t);
-	TEST_ASSERT(pages >= BUF_SIZE / getpagesize(), "%lu pages pinned", pages);
+	if (!t->apart)
+		check_leaves(&v, t);
+	TEST_ASSERT(pages >= size / getpagesize(), "%lu pages pinned", pages);
 	TEST_ASSERT(pages <= formula(spe_valid_size(0)), "%lu pages pinned", pages);
 	/* guest_memfd does not move: its pages need no pin */
 	if (t->src != SRC_GUEST_MEMFD)
@@ -1208,6 +1216,10 @@ enum pull_flags {
 	PROTECTS	= BIT(5),
 	/* Stage 2 keeps the pages: kvm_spe_stale has nothing to say */
 	KEEPS		= BIT(6),
+	/* 'acts' counts each time */
+	ACTS		= BIT(7),
+	/* No memslot in between: the SPU itself finds out, by a fault */
+	NO_SLOT		= BIT(8),
 };
 
 /*
@@ -1744,11 +1756,11 @@ static const struct pull pulls[] = {
 	{ "MADV_PAGEOUT", pull_pageout, KEEPS | SAME_PAGE },
 	{ "MADV_COLD", pull_cold, KEEPS | SAME_PAGE },
 	{ "fork", pull_fork, UNMAPS },
-	{ "KSM", pull_ksm, SLOW },
+	{ "KSM", pull_ksm, UNMAPS | ACTS | SLOW },
 	{ "collapse and split", pull_collapse, UNMAPS | MAY_REFUSE | SLOW },
 	{ "compaction", pull_compact, KEEPS | SAME_PAGE | SLOW },
 	{ "move_pages", pull_move_pages, UNMAPS },
-	{ "memslot delete and create", pull_slot, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "memslot delete and create", pull_slot, UNMAPS | MAY_REFUSE | NO_SLOT | GIVES_BACK },
 	{ "dirty log", pull_dirty_log, PROTECTS | SAME_PAGE },
 	{ "shmem MADV_DONTNEED", pull_dontneed, UNMAPS | GIVES_BACK, VM_MEM_SRC_SHMEM },
 	{ "shmem punch hole", pull_punch, UNMAPS | GIVES_BACK, VM_MEM_SRC_SHMEM },
@@ -1770,13 +1782,13 @@ static const struct pull pulls[] = {
 	{ "userfaultfd missing", pull_uffd_missing, UNMAPS },
 	{ "userfaultfd write-protect", pull_uffd_wp, UNMAPS },
 	{ "shmem userfaultfd minor", pull_uffd_minor, UNMAPS, VM_MEM_SRC_SHMEM },
-	{ "memslot move", pull_slot_move, UNMAPS | MAY_REFUSE | GIVES_BACK },
-	{ "memslot read-only", pull_slot_readonly, UNMAPS | MAY_REFUSE | GIVES_BACK },
+	{ "memslot move", pull_slot_move, UNMAPS | MAY_REFUSE | NO_SLOT | GIVES_BACK },
+	{ "memslot read-only", pull_slot_readonly, UNMAPS | MAY_REFUSE | NO_SLOT | GIVES_BACK },
 	{ "hugetlb MADV_DONTNEED", pull_hugetlb_dontneed, UNMAPS | GIVES_BACK,
 	  VM_MEM_SRC_SHARED_HUGETLB },
 	{ "hugetlb punch hole", pull_hugetlb_punch, UNMAPS | GIVES_BACK,
 	  VM_MEM_SRC_SHARED_HUGETLB },
-	{ "hwpoison", pull_poison, UNMAPS | MAY_REFUSE },
+	{ "hwpoison", pull_poison, UNMAPS | MAY_REFUSE | ACTS },
 };
 
 static void *vcpu_thread(void *arg)
@@ -1850,8 +1862,9 @@ static void test_pull(const void *arg)
 
 	for (i = 0; i < BUF_SIZE / page; i++)
 		elsewhere += before[i] != after[i];
-	ksft_print_msg("%s: %lu of %lu hit pins: unmapped %lu, protected %lu; acts %lu\n",
-		       p->name, times, pulled, unmapped, protected, acts);
+	ksft_print_msg("%s: %lu of %lu hit pins: unmapped %lu, protected %lu; acts %lu; stage 2 faults %lu\n",
+		       p->name, times, pulled, unmapped, protected, acts,
+		       vcpu_get_stat(v.vcpu, spe_stage2_fault));
 	ksft_print_msg("%s: %lu pages are elsewhere, %lu were moved\n", p->name, elsewhere,
 		       pages_moved);
 
@@ -1860,18 +1873,22 @@ static void test_pull(const void *arg)
 	if (!(p->flags & MAY_REFUSE)) {
 		TEST_ASSERT_EQ(v.ctl->refused, 0);
 		TEST_ASSERT_EQ(v.ctl->lost, 0);
-		TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 		/* Nothing is missing anywhere */
 		if (v.fixed_size)
 			check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns,
 				     v.ctl->rounds);
 	}
+	/* What cannot be pinned is out of the SPU's reach */
+	if (!(p->flags & NO_SLOT))
+		TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 
 	/* The host did what the case is about */
 	if (p->flags & (UNMAPS | PROTECTS))
 		TEST_ASSERT(times >= pulled / 2, "%lu of %lu pulls hit what is pinned", times,
 			    pulled);
-	else
+	if (p->flags & ACTS)
+		TEST_ASSERT(acts >= pulled / 2, "the host did so %lu times in %lu", acts, pulled);
+	else if (!(p->flags & (UNMAPS | PROTECTS)))
 		TEST_ASSERT(acts, "the host did nothing");
 	if (p->flags & KEEPS)
 		TEST_ASSERT_EQ(unmapped + protected, 0);
@@ -2531,17 +2548,24 @@ static void test_migration(const void *arg)
 	memcpy(b.buf, m.copy[1], m.pages[1] * page);
 	TEST_ASSERT_EQ(check_profile(&b), before);
 
-	/* The same profile goes on there */
+	/* The same profile goes on there: behind the records that came with it */
+	n = vcpu_get_reg(b.vcpu, SPE_REG(PMBLIMITR_EL1)) & GENMASK_ULL(63, 12);
+	n = (n - BUF_BASE) / (BUF_SIZE / 2) - 1;
 	i = b.ctl->rounds;
 	b.ctl->iterations = 20000;
-	n = b.ctl->bytes;
 	b.ctl->stop = 1;
 	run_moved(&b);
 	TEST_ASSERT_EQ(b.ctl->rounds, i + 1);
-	TEST_ASSERT(b.ctl->bytes > n + before * 16, "no new records");
+	TEST_ASSERT(check_records(&b, b.ctl->from[n], b.ctl->to[n]) > before, "no new records");
 	b.ctl->stop = 0;
 	b.ctl->toggles = 20;
+	n = b.ctl->bytes;
+	i = b.ctl->insns;
 	run_moved(&b);
+	if (b.fixed_size)
+		check_number(&b, (b.ctl->bytes - n) / b.record_size, b.ctl->insns - i, 20);
+	for (i = 0; i < b.ctl->parts; i++)
+		TEST_ASSERT(check_records(&b, b.ctl->from[i], b.ctl->to[i]), "no records");
 	TEST_ASSERT_EQ(b.ctl->refused + b.ctl->too_large + b.ctl->lost + b.ctl->other, 0);
 	TEST_ASSERT_EQ(vcpu_get_stat(b.vcpu, spe_stage2_fault), 0);
 
@@ -2811,10 +2835,10 @@ static void test_psci(const void *arg)
 static void test_kill(const void *arg)
 {
 	s64 before = spe_pins_outstanding();
-	int i, ms, status;
+	int i, ms, status, pinned = 0;
 	pid_t pid;
 
-	for (i = 0; i < 12; i++) {
+	for (i = 0; i < 12 || (pinned < 3 && i < 100); i++) {
 		pid = fork();
 		TEST_ASSERT(pid >= 0, "fork");
 		if (!pid) {
@@ -2827,6 +2851,7 @@ static void test_kill(const void *arg)
 		}
 		/* From before the VM exists to well into the profile */
 		usleep(i * 30000 + random() % 30000);
+		pinned += spe_pins_outstanding() > before;
 		kill(pid, SIGKILL);
 		TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
 		TEST_ASSERT(WIFSIGNALED(status), "status 0x%x", status);
@@ -2835,6 +2860,7 @@ static void test_kill(const void *arg)
 			usleep(10000);
 		TEST_ASSERT_EQ(spe_pins_outstanding(), before);
 	}
+	TEST_ASSERT(pinned >= 3, "%d of %d had pins when they were killed", pinned, i);
 }
 
 int main(int argc, char **argv)

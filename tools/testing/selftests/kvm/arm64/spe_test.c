@@ -516,6 +516,8 @@ static void run_to_exit(struct kvm_vcpu *vcpu)
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, UCALL_EXIT_REASON);
 }
 
+#define WANTED_RECORDS	200
+
 /* A place that may have been sampled. */
 struct range {
 	u64 from, to;
@@ -538,7 +540,8 @@ struct expect {
 /* Decodes and checks what is in the buffer; returns the number of records. */
 static u64 check_records(struct spe_vm *v, int cpu, u64 from, u64 to, const struct expect *e)
 {
-	u64 n = 0, in_loop = 0, last_ts = 0, array = ARRAY_BASE(cpu);
+	u64 n = 0, in_loop = 0, first_ts = 0, last_ts = 0, array = ARRAY_BASE(cpu);
+	u64 at_el[2] = {};
 	struct spe_record r;
 	const u8 *p, *end;
 	int len;
@@ -571,6 +574,7 @@ static u64 check_records(struct spe_vm *v, int cpu, u64 from, u64 to, const stru
 
 		TEST_ASSERT(r.ns, "record %lu: NS is 0", n);
 		TEST_ASSERT(BIT(r.el) & e->els, "record %lu: EL%d at 0x%lx", n, r.el, r.pc);
+		at_el[r.el]++;
 		TEST_ASSERT(!r.has_pa, "record %lu has a physical address", n);
 		TEST_ASSERT(!r.has_ctx_el2, "record %lu has CONTEXTIDR_EL2", n);
 
@@ -609,9 +613,18 @@ static u64 check_records(struct spe_vm *v, int cpu, u64 from, u64 to, const stru
 				    "record %lu: time 0x%lx is not in 0x%lx to 0x%lx", n,
 				    r.ts, e->from_cnt, e->to_cnt);
 			last_ts = r.ts;
+			first_ts = first_ts ?: r.ts;
 		}
 	}
 	TEST_ASSERT(in_loop || !n, "%lu records, none of the loop", n);
+	if (n > WANTED_RECORDS / 4) {
+		TEST_ASSERT(last_ts > first_ts || !(e->pmscr & PMSCR_EL1_TS),
+			    "the time stands still at 0x%lx", last_ts);
+		TEST_ASSERT(!(e->els & BIT(0)) || at_el[0] > n / 4, "%lu of %lu records at EL0",
+			    at_el[0], n);
+		TEST_ASSERT(!(e->els & BIT(1)) || at_el[1] > n / 4, "%lu of %lu records at EL1",
+			    at_el[1], n);
+	}
 	return n;
 }
 
@@ -653,8 +666,6 @@ static void check_canary(struct spe_vm *v, int cpu, u64 limit)
 
 #define GUEST_EL0	BIT(0)	/* the loop at EL0 ... */
 #define GUEST_EL1	BIT(1)	/* ... and at EL1 */
-
-#define WANTED_RECORDS	200
 
 struct profile_row {
 	const char *name;
@@ -1363,9 +1374,78 @@ static void test_rearm(const void *arg)
 	spe_vm_free(&v);
 }
 
-static int nobody_cared(void)
+/* The SPU's line of /proc/interrupts: the interrupt, and how many came on @cpu, or on all */
+static u64 host_irqs(int cpu, int *irq)
 {
-	return spe_klog_count("nobody cared");
+	char line[4096];
+	u64 n = 0, val;
+	FILE *f;
+	int i;
+
+	f = fopen("/proc/interrupts", "r");
+	TEST_ASSERT(f, "/proc/interrupts");
+	while (fgets(line, sizeof(line), f)) {
+		char *p = strchr(line, ':');
+
+		if (!p || !strstr(line, "arm_spe"))
+			continue;
+		if (irq)
+			*irq = atoi(line);
+		for (i = 0, p++, val = 0; i <= cpu; i++)
+			val = strtoull(p, &p, 10);
+		n += val;
+	}
+	fclose(f);
+	return n;
+}
+
+/*
+ * The host's interrupts around a profile of the guest's. A PPI has no counter of
+ * those that no handler took, so perf counts them by the tracepoint.
+ */
+struct irq_count {
+	int cpu, fd;
+	u64 taken;
+};
+
+static struct irq_count irq_count_open(int cpu)
+{
+	struct perf_event_attr attr = {
+		.type		= PERF_TYPE_TRACEPOINT,
+		.size		= sizeof(attr),
+		.disabled	= 1,
+	};
+	struct irq_count c = { .cpu = cpu };
+	char filter[64];
+	FILE *f;
+	int irq = 0;
+
+	c.taken = host_irqs(cpu, &irq);
+	TEST_ASSERT(irq, "the SPU's interrupt is not in /proc/interrupts");
+
+	f = fopen("/sys/kernel/tracing/events/irq/irq_handler_exit/id", "r");
+	if (!f)
+		spe_skip("no tracepoint irq_handler_exit in /sys/kernel/tracing");
+	TEST_ASSERT(fscanf(f, "%llu", &attr.config) == 1, "irq_handler_exit/id");
+	fclose(f);
+
+	snprintf(filter, sizeof(filter), "irq == %d && ret == 0", irq);
+	c.fd = syscall(__NR_perf_event_open, &attr, -1, cpu, -1, 0);
+	TEST_ASSERT(c.fd >= 0, "perf_event_open");
+	TEST_ASSERT(!ioctl(c.fd, PERF_EVENT_IOC_SET_FILTER, filter), "filter '%s'", filter);
+	TEST_ASSERT(!ioctl(c.fd, PERF_EVENT_IOC_ENABLE, 0), "PERF_EVENT_IOC_ENABLE");
+	return c;
+}
+
+/* None was without a handler, and no more came than the guest had @events. */
+static void irq_count_check(struct irq_count *c, u64 events)
+{
+	u64 taken = host_irqs(c->cpu, NULL) - c->taken, unhandled;
+
+	TEST_ASSERT(read(c->fd, &unhandled, sizeof(unhandled)) == sizeof(unhandled), "read");
+	close(c->fd);
+	TEST_ASSERT(!unhandled, "no handler took %lu of %lu interrupts", unhandled, taken);
+	TEST_ASSERT(taken <= events, "%lu interrupts of %lu events", taken, events);
 }
 
 /* --- The host's own profiles --------------------------------------------- */
@@ -1501,28 +1581,6 @@ static int pin_to_spu(void)
 }
 
 /* Interrupts of the SPU that the host has taken on a CPU */
-static u64 host_irqs(int cpu)
-{
-	char line[4096];
-	u64 n = 0, val = 0;
-	FILE *f;
-	int i;
-
-	f = fopen("/proc/interrupts", "r");
-	TEST_ASSERT(f, "/proc/interrupts");
-	while (fgets(line, sizeof(line), f)) {
-		char *p = strchr(line, ':');
-
-		if (!p || !strstr(line, "arm_spe"))
-			continue;
-		for (i = 0, p++; i <= cpu; i++)
-			val = strtoull(p, &p, 10);
-		n += val;
-	}
-	fclose(f);
-	return n;
-}
-
 static void host_work(u64 n)
 {
 	while (n--)
@@ -1533,26 +1591,77 @@ static void host_work(u64 n)
 static void check_host_line(int cpu)
 {
 	struct host_session s = host_session_open(cpu, 1024);
-	u64 before = host_irqs(cpu), n = 0;
+	u64 before = host_irqs(cpu, NULL), n = 0;
 	int i;
 
 	host_session_enable(&s, true);
-	for (i = 0; i < 2000 && host_irqs(cpu) < before + 2; i++) {
+	for (i = 0; i < 2000 && host_irqs(cpu, NULL) < before + 2; i++) {
 		host_work(1000000);
 		n += host_session_check(&s);
 	}
 	host_session_enable(&s, false);
-	TEST_ASSERT(host_irqs(cpu) >= before + 2, "the host gets no interrupts of the SPU");
+	TEST_ASSERT(host_irqs(cpu, NULL) >= before + 2, "the host gets no interrupts of the SPU");
 	TEST_ASSERT(n, "the host has no records");
 	host_session_close(&s);
 }
 
-/* As many events as asked for, one record each; the host's line stays enabled */
+/* Several vCPUs that take interrupts, beside a session of the host's on one of the CPUs */
+static void test_vcpus_events(const void *arg)
+{
+	struct vcpu_thread t[MAX_VCPUS] = {};
+	struct spe_vm v = spe_vm_create(spe_opt.vcpus, guest_events_code);
+	struct host_session s;
+	int i;
+
+	for (i = 0; i < spe_opt.vcpus; i++) {
+		struct guest_ctl *c = host_ctl(&v, i);
+
+		c->limit = c->ptr + SZ_4K;
+		c->wanted = 50;
+		c->interval = odd_interval(&v);
+		c->iterations = SZ_4K / 24 * c->interval / WORK_INSNS;
+		strcpy(c->program, "PS");
+		t[i].vcpu = v.vcpu[i];
+	}
+	if (arg) {
+		for (i = 0; !CPU_ISSET(i, &spe_spus[0].cpus); i++)
+			;
+		s = host_session_open(i, 1024);
+		host_session_enable(&s, true);
+	}
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_create(&t[i].thread, NULL, vcpu_thread_fn, &t[i]);
+	for (i = 0; i < spe_opt.vcpus; i++)
+		kvm_pthread_join(t[i].thread, NULL);
+	if (arg) {
+		host_session_enable(&s, false);
+		host_session_check(&s);
+		host_session_close(&s);
+	}
+	for (i = 0; i < spe_opt.vcpus; i++) {
+		struct guest_ctl *c = host_ctl(&v, i);
+
+		TEST_ASSERT(c->events >= c->wanted, "vCPU %d: %lu events", i, c->events);
+		TEST_ASSERT(c->spurious <= c->events / 10,
+			    "vCPU %d: %lu of %lu interrupts were spurious", i, c->spurious,
+			    c->events);
+		TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+		check_canary(&v, i, c->limit);
+	}
+	spe_vm_free(&v);
+}
+
+/*
+ * As many events as asked for, one record each: no more interrupts than that, all of
+ * them handled, and the host's line stays enabled.
+ */
 static void test_many_events(const void *arg)
 {
 	struct spe_vm v = spe_vm_create(1, guest_events_code);
 	struct guest_ctl *c = host_ctl(&v, 0);
-	int cared = nobody_cared(), cpu = pin_to_spu();
+	int cpu = pin_to_spu();
+	struct irq_count irqs = irq_count_open(cpu);
+	u64 events;
 
 	c->ptr = BUF_BASE(0) + SZ_4K - record_size(&v);
 	c->limit = BUF_BASE(0) + SZ_4K;
@@ -1565,9 +1674,10 @@ static void test_many_events(const void *arg)
 	TEST_ASSERT(c->spurious <= c->events / 100, "%lu of %lu interrupts were spurious",
 		    c->spurious, c->events);
 	TEST_ASSERT_EQ(c->pmbsr & ~PMBSR_EL1_COLL, SPE_PMBSR_BUF(PMBSR_EL1_BUF_BSC_FULL));
+	events = c->events;
 	spe_vm_free(&v);
 
-	TEST_ASSERT_EQ(nobody_cared(), cared);
+	irq_count_check(&irqs, events);
 	check_host_line(cpu);
 }
 
@@ -1598,7 +1708,8 @@ static void test_host_session_events(const void *arg)
 {
 	struct spe_vm v = spe_vm_create(1, guest_events_code);
 	struct guest_ctl *c = host_ctl(&v, 0);
-	int cared = nobody_cared(), cpu = pin_to_spu();
+	int cpu = pin_to_spu();
+	struct irq_count irqs = irq_count_open(cpu);
 	struct host_session s;
 	u64 n = 0;
 
@@ -1632,7 +1743,7 @@ static void test_host_session_events(const void *arg)
 	host_session_enable(&s, false);
 	n += host_session_check(&s);
 	TEST_ASSERT(n, "the host has no records");
-	TEST_ASSERT_EQ(nobody_cared(), cared);
+	irq_count_check(&irqs, ~0UL);
 	host_session_close(&s);
 	spe_vm_free(&v);
 }
@@ -1795,7 +1906,8 @@ static void test_host_stopped(const void *arg)
 		spe_vm_create(1, guest_sync_code),
 	};
 	struct guest_ctl *c = host_ctl(&v[0], 0);
-	int cared = nobody_cared(), cpu = pin_to_spu();
+	int cpu = pin_to_spu();
+	struct irq_count irqs = irq_count_open(cpu);
 	bool more = true, more_hold = true;
 	struct host_session s;
 	void *aux;
@@ -1833,7 +1945,7 @@ static void test_host_stopped(const void *arg)
 	}
 	TEST_ASSERT_EQ(s.mp->aux_head, head);
 	TEST_ASSERT(!memcmp(aux, s.aux, s.aux_len), "the host's buffer was written");
-	TEST_ASSERT_EQ(nobody_cared(), cared);
+	irq_count_check(&irqs, ~0UL);
 
 	/* It can be started again */
 	host_session_enable(&s, false);
@@ -3769,6 +3881,9 @@ int main(int argc, char **argv)
 		     spe_opt.vcpus);
 	spe_add_case(test_vcpus, &profile_rows[7], false, "guest: profile EL0 and EL1 on %d vCPUs",
 		     spe_opt.vcpus);
+	spe_add_case(test_vcpus_events, NULL, false, "guest: events on %d vCPUs", spe_opt.vcpus);
+	spe_add_case(test_vcpus_events, "host", false,
+		     "host: session while %d vCPUs take events", spe_opt.vcpus);
 	spe_add_case(test_migrate_cpus, &profile_rows[0], false,
 		     "guest: profile on %d vCPUs that move", spe_opt.vcpus);
 	spe_add_case(test_profile_spus, &profile_rows[0], false, "guest: profile on each SPU");

@@ -1389,6 +1389,47 @@ static void test_id_order(const void *arg)
 	bare_vm_free(&b);
 }
 
+static u64 spu_cap(const struct spe_spu *spu, const char *cap)
+{
+	char name[160];
+	u64 val;
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/sys/bus/event_source/devices/%s/caps/%s", spu->name, cap);
+	f = fopen(name, "r");
+	TEST_ASSERT(f && fscanf(f, "%lu", &val) == 1, "caps/%s of %s", cap, spu->name);
+	fclose(f);
+	return val;
+}
+
+/* What the guest reads is of the VM's SPU, where SPUs differ */
+static void test_spus_id_regs(const void *arg)
+{
+	static const u16 intervals[] = { 256, 0, 512, 768, 1024, 1536, 2048, 3072, 4096 };
+	static const u8 counts[] = { [2] = 12, [3] = 16 };
+	struct bare_vm b;
+	u64 val, val2;
+	int i;
+
+	for (i = 0; i < spe_nr_spus; i++) {
+		const struct spe_spu *spu = &spe_spus[i];
+
+		b = bare_vm_create(0);
+		SPE_OK(spe_set_spu(b.vcpu[1], spu->type));
+		val = vcpu_get_reg(b.vcpu[0], SPE_REG(PMSIDR_EL1));
+		TEST_ASSERT_EQ(intervals[FIELD_GET(PMSIDR_EL1_INTERVAL, val)],
+			       spu_cap(spu, "min_interval"));
+		TEST_ASSERT_EQ(counts[FIELD_GET(PMSIDR_EL1_COUNTSIZE, val)],
+			       spu_cap(spu, "count_size"));
+		TEST_ASSERT_EQ(FIELD_GET(PMSIDR_EL1_ARCHINST, val), spu_cap(spu, "arch_inst"));
+		TEST_ASSERT_EQ(FIELD_GET(PMSIDR_EL1_ERND, val), spu_cap(spu, "ernd"));
+		/* On every vCPU */
+		val2 = vcpu_get_reg(b.vcpu[1], SPE_REG(PMSIDR_EL1));
+		TEST_ASSERT_EQ(val2, val);
+		bare_vm_free(&b);
+	}
+}
+
 /* --- Creating VMs -------------------------------------------------------- */
 
 static int created;
@@ -1407,7 +1448,7 @@ static void *create_thread(void *arg)
 
 		do {
 			size = spe_size_of(kvm_random_u32(&rng) % BIT(14));
-		} while (size % getpagesize() || size > SZ_1G ||
+		} while (size % getpagesize() ||
 			 (hw_max && (!size || size > hw_max)));
 
 		/* Any CPU may ask, also one without the SPU, and in between another */
@@ -1501,6 +1542,7 @@ int main(int argc, char **argv)
 		     "registers: ID registers take their own value only");
 	spe_add_case(test_id_order, NULL, false,
 		     "registers: ID register written before the SPU is assigned");
+	spe_add_case(test_spus_id_regs, NULL, false, "registers: ID registers of each SPU");
 	spe_add_case(test_create, NULL, false, "create %d VMs", spe_opt.create);
 
 	spe_run_cases();
