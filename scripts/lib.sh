@@ -80,6 +80,11 @@ need_space() {
 			"Free some space, or put build/ and XDG_CACHE_HOME on another disk. 'make distclean' removes what this repository made."
 }
 
+# is_full FOLDER: less than a megabyte is left there. What ended for want of room may have had none to say so.
+is_full() {
+	[ "$(df -Pm -- "$1" | awk 'NR == 2 { print $4 }')" -lt 1 ]
+}
+
 # need_tool COMMAND PACKAGE: a program that the caller cannot do without.
 need_tool() {
 	command -v "$1" >/dev/null 2>&1 ||
@@ -127,8 +132,7 @@ logged() {
 		grep -n -i -m 10 -e 'error[: ]' -e 'fatal:' -e 'No space left' -- "$_log" | sed 's/^/  /' >&2 || :
 		say "  the log ends:"
 		tail -n 15 -- "$_log" | sed 's/^/  /' >&2
-		# The log itself may have had no room for the message.
-		if grep -q 'No space left on device' -- "$_log" || [ "$(df -Pm -- "$build" | awk 'NR == 2 { print $4 }')" -lt 1 ]; then
+		if grep -q 'No space left on device' -- "$_log" || is_full "$build"; then
 			die "$_name: the disk is full" "Free some space and run the same command again; nothing needs to be cleaned up."
 		fi
 		[ -z "${EXPLAIN-}" ] || "$EXPLAIN" "$_log"
