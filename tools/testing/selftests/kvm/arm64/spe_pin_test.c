@@ -1149,19 +1149,25 @@ static void test_idle(const void *arg)
 	pin_vm_free(&v);
 }
 
+static void drop_ipc_lock(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+	TEST_ASSERT(!syscall(__NR_capget, &header, caps), "capget");
+	caps[0].effective &= ~BIT(CAP_IPC_LOCK);
+	TEST_ASSERT(!syscall(__NR_capset, &header, caps), "capset");
+}
+
 /* RLIMIT_MEMLOCK, without CAP_IPC_LOCK. */
 static void test_rlimit(const void *arg)
 {
 	u64 before = spe_locked_bytes(), charge = formula(spe_valid_size(0)) * getpagesize();
 	struct rlimit limit = { .rlim_cur = before + charge, .rlim_max = before + charge };
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
 	struct pin_vm v;
 
 	TEST_ASSERT(!setrlimit(RLIMIT_MEMLOCK, &limit), "setrlimit");
-	TEST_ASSERT(!syscall(__NR_capget, &header, caps), "capget");
-	caps[0].effective &= ~BIT(CAP_IPC_LOCK);
-	TEST_ASSERT(!syscall(__NR_capset, &header, caps), "capset");
+	drop_ipc_lock();
 
 	v = pin_vm_create();
 	TEST_ASSERT_EQ(spe_locked_bytes(), before + charge);
@@ -1182,6 +1188,39 @@ static void test_rlimit(const void *arg)
 }
 
 /* Without a maximum it is charged when the guest enables its buffer. */
+/* Without a maximum RLIMIT_MEMLOCK decides, when the guest enables its buffer */
+static void test_no_limit_rlimit(const void *arg)
+{
+	u64 before = spe_locked_bytes();
+	struct rlimit limit = { .rlim_cur = before + BUF_SIZE, .rlim_max = before + BUF_SIZE };
+	struct pin_vm v;
+
+	if (spe_spus[0].max_buff_size)
+		spe_skip("the SPU has a maximum of its own");
+
+	TEST_ASSERT(!setrlimit(RLIMIT_MEMLOCK, &limit), "setrlimit");
+	drop_ipc_lock();
+
+	/* The buffer alone would fit, its tables do not */
+	v = pin_vm_create_backed(0, VM_MEM_SRC_ANONYMOUS);
+	v.ctl->toggles = 3;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 3);
+	TEST_ASSERT_EQ(v.ctl->bytes, 0);
+	TEST_ASSERT_EQ(pinned(&v), 0);
+	TEST_ASSERT(spe_locked_bytes() <= before + BUF_SIZE, "more than the limit is charged");
+
+	/* Half of it does */
+	v.ctl->parts = 2;
+	v.ctl->toggles = 1;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 3);
+	TEST_ASSERT(v.ctl->bytes, "no records");
+	TEST_ASSERT(pinned(&v) >= BUF_SIZE / 2 / getpagesize(), "not pinned");
+	pin_vm_free(&v);
+	TEST_ASSERT_EQ(spe_locked_bytes(), before);
+}
+
 static void test_no_limit(const void *arg)
 {
 	u64 before = spe_locked_bytes();
@@ -2877,6 +2916,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_idle, NULL, false, "idle vCPU");
 	spe_add_case(test_rlimit, NULL, false, "RLIMIT_MEMLOCK");
 	spe_add_case(test_no_limit, NULL, false, "no maximum size");
+	spe_add_case(test_no_limit_rlimit, NULL, false, "no maximum size: RLIMIT_MEMLOCK");
 	for (i = 0; i < ARRAY_SIZE(pulls); i++)
 		spe_add_case(test_pull, &pulls[i], false, "pull: %s", pulls[i].name);
 	spe_add_case(test_bound, (void *)1, false, "bound: an unruly guest");

@@ -49,6 +49,7 @@ struct guest_ctl {
 	char program[16];	/* how the handler re-arms, see guest_rearm() */
 	u64 arg;
 	u32 nr_cpus;
+	u32 ppi;		/* PMBIRQ */
 	bool sync_events;	/* the handler tells the host of each event */
 
 	/* From the guest */
@@ -58,6 +59,7 @@ struct guest_ctl {
 	u64 pmbsr, pmbptr, pmblimitr;	/* at the last event */
 	u64 cnt[2];		/* CNTVCT_EL0 around the profile */
 	u64 used_interval;
+	u64 at_event;		/* iterations of the loop when the last event came */
 	u64 el0_return;
 	u64 val[32];
 };
@@ -246,7 +248,7 @@ static u64 guest_min_interval(void)
 static void guest_irq_setup(struct guest_ctl *c)
 {
 	gic_init(GIC_V3, c->nr_cpus);
-	gic_irq_enable(SPE_PPI);
+	gic_irq_enable(c->ppi);
 	local_irq_enable();
 }
 
@@ -352,8 +354,9 @@ static void guest_irq_handler(struct ex_regs *spe_regs)
 		c->spurious++;
 		return;
 	}
-	GUEST_ASSERT_EQ(intid, SPE_PPI);
+	GUEST_ASSERT_EQ(intid, c->ppi);
 	guest_results(c);
+	c->at_event = spe_regs->regs[4];
 
 	/* The level has gone before the interrupt was taken: not an event */
 	if (!(c->pmbsr & PMBSR_EL1_S)) {
@@ -440,6 +443,9 @@ static void map_for_el0(struct kvm_vm *vm, u64 from, u64 to, u64 flags)
 		*virt_get_pte_hva(vm, from) |= PTE_AP_USER | flags;
 }
 
+/* PMBIRQ of the VMs that are created */
+static int vm_ppi = SPE_PPI;
+
 static struct spe_vm spe_vm_create_on(int spu, int nr, void *guest_code, u64 size, u32 features)
 {
 	struct spe_vm v = { .nr = nr };
@@ -481,9 +487,10 @@ static struct spe_vm spe_vm_create_on(int spu, int nr, void *guest_code, u64 siz
 		struct guest_ctl *c = host_ctl(&v, i);
 
 		if (features & SPE_FEATURE) {
-			SPE_OK(spe_set_irq(v.vcpu[i], SPE_PPI));
+			SPE_OK(spe_set_irq(v.vcpu[i], vm_ppi));
 			SPE_OK(spe_init(v.vcpu[i]));
 		}
+		c->ppi = vm_ppi;
 		memset(addr_gpa2hva(v.vm, BUF_BASE(i)), CANARY, BUF_SIZE);
 		c->nr_cpus = nr;
 		c->ptr = BUF_BASE(i);
@@ -1251,7 +1258,7 @@ static void guest_fill_irq_code(void)
 static void test_fill(const void *arg)
 {
 	bool irq = (long)arg & 1;
-	u64 size = ((long)arg >> 1) * SZ_4K, end, n;
+	u64 size = ((long)arg >> 1) * SZ_4K, end, n, sampled, executed;
 	struct spe_vm v = spe_vm_create(1, irq ? guest_fill_irq_code : guest_fill_polled_code);
 	struct guest_ctl *c = host_ctl(&v, 0);
 	struct expect e;
@@ -1278,7 +1285,24 @@ static void test_fill(const void *arg)
 	n = check_records(&v, 0, c->ptr, c->pmbptr, &e);
 	TEST_ASSERT(n >= size / record_size(&v), "%lu records in 0x%lx bytes", n, size);
 	check_canary(&v, 0, end);
+
+	/*
+	 * The interrupt comes when the last record is written, not with the next
+	 * exit of the guest's, after a tick of the host's at the latest.
+	 */
+	sampled = n * c->used_interval;
+	executed = c->at_event * WORK_INSNS;
+	if (irq && v.pmsidr & PMSIDR_EL1_ARCHINST)
+		TEST_ASSERT(executed < sampled + 64 * c->used_interval,
+			    "the last record at %lu instructions, the interrupt at %lu",
+			    sampled, executed);
 	spe_vm_free(&v);
+}
+
+static void test_ppi(const void *arg)
+{
+	vm_ppi = 23;
+	test_fill((void *)(1L << 1 | 1));
 }
 
 /* Profiles until as many events as wanted have come. */
@@ -1691,7 +1715,10 @@ static void test_host_session(const void *arg)
 	u64 n;
 
 	setup_profile(&v, &row, 0);
-	s = host_session_open(cpu, 1024);
+	s = host_session_open_attr(cpu, (struct perf_event_attr) {
+		.config = (long)arg,
+		.sample_period = 1024,
+	}, AUX_PAGES);
 	host_session_enable(&s, true);
 	TEST_ASSERT(!spe_run_vcpu(v.vcpu[0]), "unexpected sync");
 	host_work(200000);
@@ -2465,6 +2492,7 @@ enum bad {
 	BAD_S1_WIDE, BAD_S1_TOP,
 	/* 5: not RAM, or not to be pinned */
 	BAD_HOLE_FIRST, BAD_HOLE, BAD_RO_SLOT, BAD_MPROTECT, BAD_MUNMAP, BAD_SECRET, BAD_POISON,
+	BAD_DEVICE, BAD_DEVICE_USED,
 	/* 6: tables outside RAM */
 	BAD_TABLE_FIRST, BAD_TABLE, BAD_TABLE_L2,
 };
@@ -2504,6 +2532,8 @@ static const struct bad_row bad_rows[] = {
 	{ "5: a page that the host has unmapped", BAD_MUNMAP, 5 },
 	{ "5: a page that cannot be pinned",	BAD_SECRET, 5 },
 	{ "5: a poisoned page",			BAD_POISON, 5 },
+	{ "5: device memory",			BAD_DEVICE, 5 },
+	{ "5: device memory that the guest uses", BAD_DEVICE_USED, 5 },
 	{ "6: last table outside RAM",		BAD_TABLE_FIRST, 6, true },
 	{ "6: last table outside RAM, later",	BAD_TABLE, 6 },
 	{ "6: level 2 table outside RAM",	BAD_TABLE_L2, 6 },
@@ -2520,6 +2550,8 @@ static void guest_bad_code(void)
 	guest_irq_setup(c);
 	local_irq_disable();
 	guest_program(c);
+	if (c->arg)
+		*(volatile u32 *)c->arg;
 
 	write_sysreg_s(c->pmbsr_held, SYS_PMBSR_EL1);
 	write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
@@ -2571,6 +2603,33 @@ static void ignore_sigbus(int sig)
 {
 }
 
+/* Maps the RTC's registers, and returns its match register, RTCMR. */
+static u32 map_device(void *hva, u64 len)
+{
+	static const char * const names[] = { "rtc-pl031", "pl031", "arm-pl031" };
+	unsigned long phys = 0, from;
+	char line[256];
+	FILE *f;
+	int i, fd;
+
+	f = fopen("/proc/iomem", "r");
+	TEST_ASSERT(f, "/proc/iomem");
+	while (fgets(line, sizeof(line), f) && !phys) {
+		for (i = 0; i < ARRAY_SIZE(names); i++) {
+			if (strstr(line, names[i]) && sscanf(line, " %lx-", &from) == 1)
+				phys = from;
+		}
+	}
+	fclose(f);
+	fd = open("/dev/mem", O_RDWR);
+	if (!phys || fd < 0)
+		spe_skip("no device in /proc/iomem that is known to be harmless, or no /dev/mem");
+	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, phys) != hva)
+		spe_skip("/dev/mem: %s", strerror(errno));
+	close(fd);
+	return ((volatile u32 *)hva)[1];
+}
+
 static void test_bad(const void *arg)
 {
 	const struct bad_row *row = arg;
@@ -2581,6 +2640,7 @@ static void test_bad(const void *arg)
 	u64 stop, pmbsr, *pte = NULL, old_pte = 0, slack = 0, n, dl_mask;
 	struct expect e;
 	void *hva = NULL;
+	u32 device = 0;
 	int fd;
 
 	if (spe_spus[0].max_buff_size && spe_spus[0].max_buff_size < SZ_2M)
@@ -2751,6 +2811,14 @@ static void test_bad(const void *arg)
 		hva = addr_gpa2hva(v.vm, stop);
 		TEST_ASSERT(!munmap(hva, pg), "munmap");
 		break;
+	case BAD_DEVICE:
+	case BAD_DEVICE_USED:
+		/* The guest has it at stage 2 already: only LIMIT keeps the SPU from it */
+		hva = addr_gpa2hva(v.vm, stop);
+		device = map_device(hva, pg);
+		if (bad == BAD_DEVICE_USED)
+			c->arg = stop;
+		break;
 	case BAD_SECRET:
 		/* Long-term pins are refused for memory that only its owner may see */
 		fd = syscall(__NR_memfd_secret, 0);
@@ -2814,6 +2882,13 @@ static void test_bad(const void *arg)
 		e.cut = c->val[2] & PMBSR_EL1_DL;
 		n = check_records(&v, 0, c->ptr, c->val[3], &e);
 		TEST_ASSERT(n, "no records before the event");
+	}
+
+	if (bad == BAD_DEVICE || bad == BAD_DEVICE_USED) {
+		TEST_ASSERT_EQ(((volatile u32 *)hva)[1], device);
+		TEST_ASSERT(mmap(hva, pg, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == hva, "mmap");
+		memset(hva, CANARY, pg);
 	}
 
 	/* It costs the guest nothing else */
@@ -3893,6 +3968,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_fill, (void *)(1L << 1 | 1), false, "guest: fill 4 KiB, interrupt");
 	spe_add_case(test_fill, (void *)(20L << 1), false, "guest: fill 80 KiB, polled");
 	spe_add_case(test_fill, (void *)(20L << 1 | 1), false, "guest: fill 80 KiB, interrupt");
+	spe_add_case(test_ppi, NULL, false, "guest: fill 4 KiB, another interrupt");
 	for (i = 0; i < ARRAY_SIZE(rearm_rows); i++)
 		spe_add_case(test_rearm, &rearm_rows[i], false, "guest: re-arm %s",
 			     rearm_rows[i].name);
@@ -3948,7 +4024,10 @@ int main(int argc, char **argv)
 	spe_add_case(test_pins, NULL, false, "pins and charge");
 	spe_add_case(test_two_vms, NULL, false, "two VMs on one CPU");
 	spe_add_case(test_host_between, NULL, false, "host: sessions between entries");
-	spe_add_case(test_host_session, NULL, false, "host: session while the guest profiles");
+	spe_add_case(test_host_session, (void *)TERM_TS, false,
+		     "host: session while the guest profiles");
+	spe_add_case(test_host_session, (void *)(TERM_TS | TERM_PA | TERM_PCT), false,
+		     "host: session with physical addresses and time while the guest profiles");
 	spe_add_case(test_host_session_events, NULL, false,
 		     "host: sessions and the guest's events");
 	spe_add_case(test_host_toggled, NULL, false,
