@@ -187,9 +187,14 @@ void virt_spe_pre_realize_cpu(VirtMachineState *vms, Object *cpuobj, int n)
     int spu, cluster;
 
     if (!have) {
-        if (spe->cpus || spe->ppi || spe->spus != 1) {
-            error_report("spe-cpus, spe-spus and spe-ppi need a CPU with "
-                         "spe=on");
+        bool used = spe->cpus || spe->ppi || spe->spus != 1;
+
+        for (int i = 0; i < VIRT_SPE_MAX; i++) {
+            used |= spe->props[i] != NULL;
+        }
+        if (used) {
+            error_report("spe-cpus, spe-spus, spe-ppi and spe-spu0 to "
+                         "spe-spu%d need a CPU with spe=on", VIRT_SPE_MAX - 1);
             exit(1);
         }
         return;

@@ -231,6 +231,8 @@ typedef enum ARMSPEContext {
     ARM_SPE_CTX_TCR_EL2,
     ARM_SPE_CTX_SCTLR_EL2,
     ARM_SPE_CTX_HCR_EL2_E2H,    /* HCR_EL2, where only E2H counts */
+    ARM_SPE_CTX_VSTTBR_EL2,
+    ARM_SPE_CTX_VSTCR_EL2,
     ARM_SPE_CTX_NUM
 } ARMSPEContext;
 

@@ -338,7 +338,8 @@ static void decode_mops(CPUARMState *env, uint32_t insn, uint64_t random,
         }
     }
     op->va_decoded = true;
-    op->checked = true;
+    /* SETG* store tags, and check none. */
+    op->checked = !(set && bits(insn, 26, 26));
     op->va = va;
     /* The main stage leaves less than a page to the epilogue */
     op->no_access = (stage == 1 ? left < TARGET_PAGE_SIZE : n == 0);

@@ -137,6 +137,8 @@ static const char *const spe_ctx_name[ARM_SPE_CTX_NUM] = {
     [ARM_SPE_CTX_HCR_EL2_E2H] = "HCR_EL2.E2H",
     [ARM_SPE_CTX_VTTBR_EL2] = "VTTBR_EL2",
     [ARM_SPE_CTX_VTCR_EL2] = "VTCR_EL2",
+    [ARM_SPE_CTX_VSTTBR_EL2] = "VSTTBR_EL2",
+    [ARM_SPE_CTX_VSTCR_EL2] = "VSTCR_EL2",
     [ARM_SPE_CTX_TTBR0_EL1] = "TTBR0_EL1",
     [ARM_SPE_CTX_TTBR1_EL1] = "TTBR1_EL1",
     [ARM_SPE_CTX_TCR_EL1] = "TCR_EL1",
@@ -164,6 +166,10 @@ static uint32_t spe_ctx_in_use(CPUARMState *env)
                 BIT(upper ? ARM_SPE_CTX_TTBR1_EL1 : ARM_SPE_CTX_TTBR0_EL1);
         if (arm_hcr_el2_eff(env) & (HCR_VM | HCR_DC)) {
             used |= BIT(ARM_SPE_CTX_VTTBR_EL2) | BIT(ARM_SPE_CTX_VTCR_EL2);
+            if (spe_owner_space(env) == ARMSS_Secure) {
+                used |= BIT(ARM_SPE_CTX_VSTTBR_EL2) |
+                        BIT(ARM_SPE_CTX_VSTCR_EL2);
+            }
         }
     } else {
         /* Without E2H there is one range, and TTBR0_EL2 maps it. */
@@ -200,7 +206,11 @@ void arm_spe_context_write(CPUARMState *env, ARMSPEContext reg,
         diff = (env->cp15.mdcr_el3 ^ value) & (MDCR_NSPB_OWNER | MDCR_NSPBE);
         break;
     case ARM_SPE_CTX_SCR_EL3:
-        diff = (env->cp15.scr_el3 ^ value) & (SCR_NS | SCR_NSE | SCR_EEL2);
+        diff = (env->cp15.scr_el3 ^ value) & (SCR_NS | SCR_NSE);
+        /* The other Security states have an EL2 always. */
+        if (!(value & SCR_NS)) {
+            diff |= (env->cp15.scr_el3 ^ value) & SCR_EEL2;
+        }
         break;
     case ARM_SPE_CTX_HCR_EL2:
         diff = env->cp15.hcr_el2 ^ value;
@@ -214,6 +224,12 @@ void arm_spe_context_write(CPUARMState *env, ARMSPEContext reg,
         break;
     case ARM_SPE_CTX_VTCR_EL2:
         diff = env->cp15.vtcr_el2 ^ value;
+        break;
+    case ARM_SPE_CTX_VSTTBR_EL2:
+        diff = (env->cp15.vsttbr_el2 ^ value) & ~1ull /* CnP */;
+        break;
+    case ARM_SPE_CTX_VSTCR_EL2:
+        diff = env->cp15.vstcr_el2 ^ value;
         break;
     default:
         g_assert_not_reached();
@@ -743,6 +759,32 @@ static void vtcr_write(CPUARMState *env, const ARMCPRegInfo *ri,
     raw_write(env, ri, value);
 }
 
+static void vsttbr_write(CPUARMState *env, const ARMCPRegInfo *ri,
+                         uint64_t value)
+{
+    arm_spe_context_write(env, ARM_SPE_CTX_VSTTBR_EL2, value);
+    raw_write(env, ri, value);
+}
+
+static void vstcr_write(CPUARMState *env, const ARMCPRegInfo *ri,
+                        uint64_t value)
+{
+    arm_spe_context_write(env, ARM_SPE_CTX_VSTCR_EL2, value);
+    raw_write(env, ri, value);
+}
+
+/* Has the writes of a register that has no write function of its own seen. */
+static void spe_watch(ARMCPU *cpu, int crm, int opc2, CPWriteFn *fn)
+{
+    ARMCPRegInfo *ri = g_hash_table_lookup(cpu->cp_regs, (gpointer)(uintptr_t)
+        ENCODE_AA64_CP_REG(CP_REG_ARM64_SYSREG_CP, 2, crm, 3, 4, opc2));
+
+    if (ri) {
+        ri->writefn = fn;
+        ri->raw_writefn = raw_write;
+    }
+}
+
 void arm_spe_register_cpregs(ARMCPU *cpu)
 {
     define_arm_cp_regs(cpu, spe_reginfo);
@@ -756,13 +798,9 @@ void arm_spe_register_cpregs(ARMCPU *cpu)
         define_arm_cp_regs(cpu, spe_fgt2_reginfo);
     }
     if (cpu->spe.defer && arm_feature(&cpu->env, ARM_FEATURE_EL2)) {
-        /* Unlike its like, VTCR_EL2 has no write function of its own. */
-        ARMCPRegInfo *vtcr = g_hash_table_lookup(cpu->cp_regs, (gpointer)
-            (uintptr_t)ENCODE_AA64_CP_REG(CP_REG_ARM64_SYSREG_CP,
-                                          2, 1, 3, 4, 2));
-
-        vtcr->writefn = vtcr_write;
-        vtcr->raw_writefn = raw_write;
+        spe_watch(cpu, 1, 2, vtcr_write);
+        spe_watch(cpu, 6, 0, vsttbr_write);
+        spe_watch(cpu, 6, 2, vstcr_write);
     }
 }
 
