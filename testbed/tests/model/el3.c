@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * With EL3 (-M secure=on): MDCR_EL3.NSPB and EnPMSN, SCR_EL3.FGTEn, PMBIDR.P,
- * profiling in all Security states, and granule protection checks of the
- * buffer's translation (Arm ARM D24.7, D17.4, D17.7.5, D17.8.3).
+ * With EL3 (-M secure=on): MDCR_EL3.NSPB, EnPMSN and EnPMS3, SCR_EL3.FGTEn and
+ * FGTEn2, PMBIDR.P, profiling in all Security states, and granule protection
+ * checks of the buffer's translation (Arm ARM D24.7, D17.4, D17.7.5, D17.8.3).
  *
  * Argument: rme=1 where there is a Realm state, and only then.
  *
@@ -84,12 +84,9 @@ static void check_nspb(void)
 
 				/* reg_exists() reads PMSIDR_EL1 at EL2 */
 				mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
-				/*
-				 * PMSCR_EL2 at EL1 is UNDEFINED anyway;
-				 * PMSDSFR_EL1 is gated by FEAT_FGT2 as well.
-				 */
+				/* PMSCR_EL2 at EL1 is UNDEFINED anyway. */
 				if ((k == R_PMSCR_EL2 && els[e] != 2) ||
-				    !reg_exists(r) || k == R_PMSDSFR)
+				    !reg_exists(r))
 					continue;
 				if (k == R_PMBIDR)
 					want = 0;
@@ -161,23 +158,56 @@ static void check_p(void)
 	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
 }
 
-static void check_enpmsn(void)
+/* The access traps to EL with the syndrome of the register. */
+static void traps_to(int to, int el, const struct spe_reg *r, int read,
+		     const char *when)
 {
-	const struct spe_reg *r = &spe_regs[R_PMSNEVFR];
+	int got = access(el, r, read);
+
+	if (!ok(got && exc.el == to && exc.esr == sysreg_esr(r, read),
+		"%s: %s of %s at %s traps to EL%d", when, read ? "a read" : "a write",
+		r->name, el == 2 ? "EL2" : el == 1 ? "EL1" : "Secure EL1", to))
+		print("# %d exceptions, EL%d ESR %#lx\n", got, exc.el, exc.esr);
+}
+
+/* A register with an enable of its own at EL3, which is not the other one's */
+static void check_enable(int k, u64 own, u64 other, const char *off, const char *on)
+{
+	const struct spe_reg *r = &spe_regs[k];
+	u64 mdcr = read_mdcr_el2();
 	int el, read;
 
 	if (!reg_exists(r))
 		return;
-	mdcr_el3(NSPB(3) | ENPMS3);
-	for (el = 1; el <= 2; el++)
-		for (read = 0; read < 2; read++)
-			ok(access(el, r, read) && exc.el == 3 &&
-			   exc.esr == sysreg_esr(r, read),
-			   "EnPMSN=0: EL%d %s of PMSNEVFR_EL1 traps to EL3", el,
-			   read ? "read" : "write");
+	for (read = 0; read < 2; read++) {
+		const char *what = read ? "a read" : "a write";
+
+		mdcr_el3(NSPB(3) | other);
+		for (el = 1; el <= 2; el++)
+			traps_to(3, el, r, read, off);
+		expect_exceptions();
+		call_el3(read ? r->rd : r->wr, 0);
+		is(stop_expecting(), 0, "%s: %s of %s at EL3 is not trapped", off,
+		   what, r->name);
+		/* EL2's traps of EL1 come first. */
+		write_mdcr_el2(mdcr | MDCR_TPMS);
+		isb();
+		ok(access(1, r, read) && exc.el == 2,
+		   "%s, TPMS=1: %s of %s at EL1 traps to EL2", off, what, r->name);
+		write_mdcr_el2(mdcr);
+		isb();
+		mdcr_el3(NSPB(1) | other);
+		traps_to(3, -1, r, read, off);
+
+		mdcr_el3(NSPB(1) | own);
+		is(access(-1, r, read), 0, "%s: %s of %s at Secure EL1 is not trapped",
+		   on, what, r->name);
+		mdcr_el3(NSPB(3) | own);
+		for (el = 1; el <= 2; el++)
+			is(access(el, r, read), 0, "%s: %s of %s at EL%d is not trapped",
+			   on, what, r->name, el);
+	}
 	mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
-	for (el = 1; el <= 2; el++)
-		is(access(el, r, 1), 0, "EnPMSN=1: PMSNEVFR_EL1 is accessible at EL%d", el);
 }
 
 static void check_fgten(void)
@@ -189,11 +219,91 @@ static void check_fgten(void)
 	write_hdfgrtr_el2(read_hdfgrtr_el2() | BIT(63));
 	isb();
 	ok(access(1, r, 1) && exc.el == 2, "FGTEn=1: HDFGRTR_EL2.PMBIDR_EL1 traps");
-	call_el3(scr_bits, BIT(27));
+	call_el3(scr_bits, SCR_FGTEN);
 	is(access(1, r, 1), 0, "FGTEn=0: HDFGRTR_EL2 does not trap");
-	call_el3(scr_set, BIT(27));
+	call_el3(scr_set, SCR_FGTEN);
 	write_hdfgrtr_el2(read_hdfgrtr_el2() & ~BIT(63));
 	isb();
+}
+
+static void fgt2_open(int open)
+{
+	write_hdfgrtr2_el2(open ? HDFG2_NPMSDSFR : 0);
+	write_hdfgwtr2_el2(open ? HDFG2_NPMSDSFR : 0);
+	isb();
+}
+
+/*
+ * SCR_EL3.FGTEn2: unlike FGTEn it opens nothing when it is 0, as what it
+ * covers traps when a bit is 0 (access pseudocode of D24.7.10).
+ */
+static void check_fgten2(void)
+{
+	const struct spe_reg *r = &spe_regs[R_PMSDSFR];
+	u64 *page = alloc_page();
+	int i, read;
+
+	if (!reg_exists(r) || FIELD(read_id_aa64mmfr0(), 59, 56) < 2)
+		return;
+	for (read = 0; read < 2; read++) {
+		call_el3(scr_bits, SCR_FGTEN2);
+		for (i = 0; i < 5; i++) {
+			const struct spe_reg *f = &fgt2_regs[i];
+
+			traps_to(3, 2, f, read, "FGTEn2=0");
+			/* HDFG*TR2_EL2 are open, and stay it. */
+			expect_exceptions();
+			call_el3(read ? f->rd : f->wr, i < 2 ? HDFG2_NPMSDSFR : 0);
+			is(stop_expecting(), 0, "FGTEn2=0: %s of %s at EL3 is not trapped",
+			   read ? "a read" : "a write", f->name);
+			ok(access(1, f, read) && exc.el == 1 &&
+			   ESR_EC(exc.esr) == ESR_UNDEF,
+			   "FGTEn2=0: %s of %s at EL1 is UNDEFINED",
+			   read ? "a read" : "a write", f->name);
+			if (FIELD(read_id_aa64mmfr2(), 27, 24)) {
+				hcr_set(HCR_NV, 0);
+				traps_to(2, 1, f, read, "FGTEn2=0, HCR_EL2.NV=1");
+				hcr_set(0, HCR_NV);
+			}
+		}
+		traps_to(2, 1, r, read, "FGTEn2=0, nPMSDSFR_EL1=1");
+		mdcr_el3(NSPB(3) | ENPMSN);
+		traps_to(2, 1, r, read, "FGTEn2=0, nPMSDSFR_EL1=1, EnPMS3=0");
+		mdcr_el3(NSPB(0) | ENPMSN | ENPMS3);
+		traps_to(2, 1, r, read, "FGTEn2=0, nPMSDSFR_EL1=1, NSPB=0b00");
+		mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+		is(access(2, r, read), 0, "FGTEn2=0: PMSDSFR_EL1 is accessible at EL2");
+		/* EL2 is disabled there, and its fine-grained traps with it. */
+		mdcr_el3(NSPB(1) | ENPMSN | ENPMS3);
+		is(access(-1, r, read), 0,
+		   "FGTEn2=0: PMSDSFR_EL1 is accessible at Secure EL1");
+
+		mdcr_el3(NSPB(3) | ENPMSN);
+		call_el3(scr_set, SCR_FGTEN2);
+		for (i = 0; i < 5; i++) {
+			const struct spe_reg *f = &fgt2_regs[i];
+
+			expect_exceptions();
+			(read ? f->rd : f->wr)(i < 2 ? HDFG2_NPMSDSFR : 0);
+			is(stop_expecting(), 0, "FGTEn2=1: %s of %s at EL2 is not trapped",
+			   read ? "a read" : "a write", f->name);
+		}
+		fgt2_open(0);
+		traps_to(2, 1, r, read, "FGTEn2=1, nPMSDSFR_EL1=0, EnPMS3=0");
+		fgt2_open(1);
+		traps_to(3, 1, r, read, "FGTEn2=1, nPMSDSFR_EL1=1, EnPMS3=0");
+		if (FIELD(read_id_aa64mmfr2(), 27, 24) >= 2) {
+			write_vncr_el2((u64)page);
+			hcr_set(HCR_NV | HCR_NV2, 0);
+			page[0x858 / 8] = 1;
+			traps_to(3, 1, r, read, "NV2, EnPMS3=0");
+			is(page[0x858 / 8], 1, "NV2, EnPMS3=0: no memory is written");
+			hcr_set(0, HCR_NV | HCR_NV2);
+		}
+		mdcr_el3(NSPB(3) | ENPMSN | ENPMS3);
+		is(access(1, r, read), 0,
+		   "FGTEn2=1, nPMSDSFR_EL1=1, EnPMS3=1: PMSDSFR_EL1 is accessible at EL1");
+	}
 }
 
 /* Sampling in each Security state, for each owner */
@@ -492,12 +602,16 @@ void test_main(void)
 		write_hdfgrtr_el2(BIT(62));
 		write_hdfgwtr_el2(BIT(62));
 	}
+	if (FIELD(read_id_aa64mmfr0(), 59, 56) >= 2)
+		fgt2_open(1);
 	isb();
 	check_nspb();
 	check_nv();
 	check_p();
-	check_enpmsn();
+	check_enable(R_PMSNEVFR, ENPMSN, ENPMS3, "EnPMSN=0", "EnPMSN=1, EnPMS3=0");
+	check_enable(R_PMSDSFR, ENPMS3, ENPMSN, "EnPMS3=0", "EnPMS3=1, EnPMSN=0");
 	check_fgten();
+	check_fgten2();
 	check_sampling();
 	check_el2_disabled();
 	check_realm();

@@ -35,6 +35,11 @@ ACCESS(pmsdsfr, "S3_0_C9_C10_4")
 ACCESS(pmbidr, "S3_0_C9_C10_7")
 ACCESS(pmscr_el2, "S3_4_C9_C9_0")
 ACCESS(pmscr_el12, "S3_5_C9_C9_0")
+ACCESS(hdfgrtr2, "S3_4_C3_C1_0")
+ACCESS(hdfgwtr2, "S3_4_C3_C1_1")
+ACCESS(hfgrtr2, "S3_4_C3_C1_2")
+ACCESS(hfgwtr2, "S3_4_C3_C1_3")
+ACCESS(hfgitr2, "S3_4_C3_C1_7")
 
 #define ROW(n, f, op1, crm, op2, ...) \
 	{ n, rd_##f, wr_##f, op1, 9, crm, op2, __VA_ARGS__ }
@@ -58,6 +63,17 @@ const struct spe_reg spe_regs[] = {
 	ROW("PMSCR_EL12",   pmscr_el12, 5, 9, 0,     0, TRAP_NONE, -1, 0, 0, 0),
 };
 const int spe_nregs = ARRAY_SIZE(spe_regs);
+
+#define ROW_FGT2(n, f, op2, vncr) \
+	{ n, rd_##f, wr_##f, 4, 3, 1, op2, 0, TRAP_NONE, -1, 0, vncr, 0 }
+
+const struct spe_reg fgt2_regs[5] = {
+	ROW_FGT2("HDFGRTR2_EL2", hdfgrtr2, 0, 0x1a0),
+	ROW_FGT2("HDFGWTR2_EL2", hdfgwtr2, 1, 0x1b0),
+	ROW_FGT2("HFGRTR2_EL2",  hfgrtr2,  2, 0x2c0),
+	ROW_FGT2("HFGWTR2_EL2",  hfgwtr2,  3, 0x2c8),
+	ROW_FGT2("HFGITR2_EL2",  hfgitr2,  7, 0x310),
+};
 
 int reg_exists(const struct spe_reg *r)
 {

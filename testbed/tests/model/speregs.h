@@ -26,6 +26,8 @@ struct spe_reg {
 
 extern const struct spe_reg spe_regs[];
 extern const int spe_nregs;
+/* FEAT_FGT2, which comes with FEAT_SPE_FDS: HDFG*TR2_EL2, then the others */
+extern const struct spe_reg fgt2_regs[5];
 enum {
 	R_PMSCR, R_PMSNEVFR, R_PMSICR, R_PMSIRR, R_PMSFCR, R_PMSEVFR,
 	R_PMSLATFR, R_PMSIDR, R_PMBLIMITR, R_PMBPTR, R_PMBSR, R_PMSDSFR,

@@ -41,8 +41,8 @@ _start:
 	mov	sp, x0
 	ldr	x0, =vectors_el3
 	msr	vbar_el3, x0
-	/* NS, RES1, HCE, RW, APK, API, FGTEn, ECVEn, HXEn */
-	mov64	x0, (1 | 3 << 4 | 1 << 8 | 1 << 10 | 3 << 16 | 3 << 27 | 1 << 38)
+	/* NS, RES1, HCE, RW, APK, API, FGTEn, ECVEn, HXEn, FGTEn2 */
+	mov64	x0, (1 | 3 << 4 | 1 << 8 | 1 << 10 | 3 << 16 | 3 << 27 | 1 << 38 | 1 << 59)
 	msr	scr_el3, x0
 	msr	cptr_el3, xzr
 	mov	x0, #(1 << 8)		/* EZ */

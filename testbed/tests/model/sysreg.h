@@ -191,8 +191,13 @@ static inline void psb_csync(void) { asm volatile("hint #17" : : : "memory"); }
 #define MDCR_E2PB(x)		((u64)(x) << 12)
 #define MDCR_TPMS		BIT(14)
 
+/* of HDFGRTR2_EL2 and HDFGWTR2_EL2: not trapped when 1 */
+#define HDFG2_NPMSDSFR		BIT(19)
+
 #define SCR_NS			BIT(0)
 #define SCR_EEL2		BIT(18)
+#define SCR_FGTEN		BIT(27)
+#define SCR_FGTEN2		BIT(59)
 #define SCR_NSE			BIT(62)
 
 #define ESR_EC(v)		FIELD(v, 31, 26)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Which access traps where: MDCR_EL2.{E2PB,TPMS}, HDFGRTR_EL2, HDFGWTR_EL2,
+ * Which access traps where: MDCR_EL2.{E2PB,TPMS}, HDFG{R,W}TR{,2}_EL2,
  * EL0, HCR_EL2.NV, the redirections of FEAT_VHE and FEAT_NV2, and
  * PMBIDR_EL1.P as each Exception level sees it (access pseudocode of D24.7).
  *
@@ -10,7 +10,7 @@
  */
 #include "speregs.h"
 
-static int fgt;
+static int fgt, fgt2;
 
 static u64 mdcr;
 
@@ -27,6 +27,10 @@ static void fgt_baseline(void)
 	/* nPMSNEVFR_EL1: not trapped when 1 */
 	write_hdfgrtr_el2(BIT(62));
 	write_hdfgwtr_el2(BIT(62));
+	if (fgt2) {
+		write_hdfgrtr2_el2(HDFG2_NPMSDSFR);
+		write_hdfgwtr2_el2(HDFG2_NPMSDSFR);
+	}
 	isb();
 }
 
@@ -68,7 +72,7 @@ static void check_mdcr(void)
 		for (k = 0; k < R_PMSCR_EL2; k++) {
 			const struct spe_reg *r = &spe_regs[k];
 
-			if (!reg_exists(r) || k == R_PMSDSFR)
+			if (!reg_exists(r))
 				continue;
 			for (read = r->ro; read < 2; read++) {
 				int want = (r->group == TRAP_E2PB && rows[i].e2pb) ||
@@ -117,7 +121,7 @@ static void check_fgt(void)
 			for (j = 0; j < R_PMSCR_EL2; j++) {
 				const struct spe_reg *o = &spe_regs[j];
 
-				if (!reg_exists(o) || j == R_PMSDSFR)
+				if (!reg_exists(o))
 					continue;
 				for (read = o->ro; read < 2; read++)
 					if (!(j == k && read == !write) &&
@@ -137,14 +141,32 @@ static void check_fgt(void)
 static void check_fgt2(void)
 {
 	const struct spe_reg *r = &spe_regs[R_PMSDSFR];
-	int i;
+	int i, j, read, wrong;
 
-	ok(!(read_hdfgrtr2_el2() | read_hdfgwtr2_el2()),
-	   "HDFGRTR2_EL2 and HDFGWTR2_EL2 reset to 0");
-	for (i = 0; i < 4; i++) {
-		write_hdfgrtr2_el2(i & 1 ? BIT(19) : 0);
-		write_hdfgwtr2_el2(i & 2 ? BIT(19) : 0);
+	/* No other feature of FEAT_FGT2's bits is there. */
+	for (i = 0; i < 5; i++) {
+		const struct spe_reg *f = &fgt2_regs[i];
+
+		f->wr(~0UL);
 		isb();
+		is(f->rd(0), i < 2 ? HDFG2_NPMSDSFR : 0, "%s keeps only its fields",
+		   f->name);
+		f->wr(0);
+		isb();
+		is(f->rd(0), 0, "%s can be cleared", f->name);
+	}
+	for (i = 0; i < 4; i++) {
+		write_hdfgrtr2_el2(i & 1 ? HDFG2_NPMSDSFR : 0);
+		write_hdfgwtr2_el2(i & 2 ? HDFG2_NPMSDSFR : 0);
+		isb();
+		for (wrong = j = 0; j < R_PMSCR_EL2; j++) {
+			if (!reg_exists(&spe_regs[j]) || j == R_PMSDSFR)
+				continue;
+			for (read = spe_regs[j].ro; read < 2; read++)
+				wrong += probe(1, &spe_regs[j], read);
+		}
+		is(wrong, 0, "HDFGRTR2_EL2 %#lx, HDFGWTR2_EL2 %#lx: no other register traps",
+		   read_hdfgrtr2_el2(), read_hdfgwtr2_el2());
 		set_mdcr(MDCR_E2PB(0));
 		check_el1(r, 1, !(i & 1), "HDFGRTR2_EL2.nPMSDSFR_EL1");
 		check_el1(r, 0, !(i & 2), "HDFGWTR2_EL2.nPMSDSFR_EL1");
@@ -153,8 +175,32 @@ static void check_fgt2(void)
 		check_el1(r, 0, 1, "TPMS with HDFGWTR2_EL2");
 		is(probe(2, r, 0) | probe(2, r, 1), 0,
 		   "PMSDSFR_EL1 is accessible at EL2");
+		set_mdcr(MDCR_E2PB(3));
 	}
-	set_mdcr(MDCR_E2PB(3));
+}
+
+/* HDFG*TR2_EL2 and their like are of EL2 alone, and of FEAT_FGT2. */
+static void check_fgt2_names(void)
+{
+	int nv = FIELD(read_id_aa64mmfr2(), 27, 24), i, read;
+
+	for (i = 0; i < 5; i++)
+		for (read = 0; read < 2; read++) {
+			const struct spe_reg *f = &fgt2_regs[i];
+
+			is(probe(2, f, read) && exc.el == 2 && ESR_EC(exc.esr) == ESR_UNDEF,
+			   !fgt2, "EL2: %s of %s is UNDEFINED only without FEAT_FGT2",
+			   read ? "a read" : "a write", f->name);
+			ok(probe(1, f, read) && exc.el == 1 && ESR_EC(exc.esr) == ESR_UNDEF,
+			   "EL1: %s of %s is UNDEFINED", read ? "a read" : "a write",
+			   f->name);
+			if (!fgt2 || !nv)
+				continue;
+			hcr_set(HCR_NV, 0);
+			check_el1(f, read, 1, "HCR_EL2.NV");
+			hcr_set(0, HCR_NV);
+		}
+	fgt_baseline();
 }
 
 static void check_el0(void)
@@ -220,13 +266,38 @@ static void check_nv2(void)
 	if (FIELD(read_id_aa64mmfr2(), 27, 24) < 2)
 		return;
 	write_vncr_el2((u64)page);
+	hcr_set(HCR_NV | HCR_NV2, 0);
+	for (k = 0; fgt2 && k < 5; k++) {
+		const struct spe_reg *r = &fgt2_regs[k];
+		u64 want = 0x1234500000000000UL + k, got, hw = r->rd(0);
+
+		memset(page, 0, PAGE_SIZE);
+		expect_exceptions();
+		run_at(1, r->wr, want);
+		got = run_at(1, r->rd, 0);
+		stop_expecting();
+		ok(!exc.count && page[r->vncr / 8] == want && got == want &&
+		   r->rd(0) == hw, "NV2: to EL1 %s is memory at %#x", r->name, r->vncr);
+	}
+	/* The traps come first (access pseudocode of D24.7.10). */
+	if (fgt2) {
+		write_hdfgrtr2_el2(0);
+		write_hdfgwtr2_el2(0);
+		isb();
+		memset(page, 0xff, PAGE_SIZE);
+		check_el1(&spe_regs[R_PMSDSFR], 1, 1, "NV2, HDFGRTR2_EL2.nPMSDSFR_EL1=0");
+		check_el1(&spe_regs[R_PMSDSFR], 0, 1, "NV2, HDFGWTR2_EL2.nPMSDSFR_EL1=0");
+		is(page[0x858 / 8], ~0UL, "NV2: what traps writes no memory");
+		fgt_baseline();
+	}
+	hcr_set(0, HCR_NV | HCR_NV2);
 	for (nv1 = 0; nv1 < 2; nv1++) {
 		hcr_set(HCR_NV | HCR_NV2 | (nv1 ? HCR_NV1 : 0), 0);
 		for (k = 0; k < R_PMSCR_EL2; k++) {
 			const struct spe_reg *r = &spe_regs[k];
 			u64 want = 0x1234500000000000UL + k, got, hw;
 
-			if (!r->vncr || !reg_exists(r) || k == R_PMSDSFR)
+			if (!r->vncr || !reg_exists(r))
 				continue;
 			if (r->vncr_nv1 && !nv1)
 				continue;
@@ -387,14 +458,19 @@ void test_main(void)
 		check_el1(&spe_regs[R_PMSNEVFR], 1, 1, "HDFGRTR_EL2.nPMSNEVFR_EL1=0");
 		check_el1(&spe_regs[R_PMSNEVFR], 0, 1, "HDFGWTR_EL2.nPMSNEVFR_EL1=0");
 	}
+	fgt2 = fgt && reg_exists(&spe_regs[R_PMSDSFR]);
+	if (fgt)
+		is(fgt_id, fgt2 ? 2 : 1, "FEAT_FGT2 comes with FEAT_SPE_FDS only");
+	if (fgt2)
+		ok(!(read_hdfgrtr2_el2() | read_hdfgwtr2_el2()),
+		   "HDFGRTR2_EL2 and HDFGWTR2_EL2 reset to 0");
 	fgt_baseline();
 	check_mdcr();
 	if (fgt)
 		check_fgt();
-	if (fgt && reg_exists(&spe_regs[R_PMSDSFR])) {
-		is(fgt_id, 2, "FEAT_SPE_FDS comes with FEAT_FGT2");
+	if (fgt2)
 		check_fgt2();
-	}
+	check_fgt2_names();
 	check_el0();
 	check_el1_names();
 	check_p();
