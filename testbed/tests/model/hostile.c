@@ -23,27 +23,86 @@ static int made(const char *name)
 /* Run so few instructions that the records stay in flight: 5 of them. */
 #define FEW	(257 * 5 / 2)
 
-/* EL1 is the owner and profiled; the change comes with or without a drain. */
-static void change(const char *name, void (*fn)(void), void (*undo)(void))
+/* Where the buffer is, and whose */
+struct setup {
+	const char *name;
+	int owner;
+	u64 base;		/* the VA of BUF */
+	void (*on)(void), (*off)(void);
+};
+
+static void setup_on(const struct setup *u)
 {
-	struct session s = {
-		.owner = 1, .pmscr_el1 = PMSCR_E1SPE,
-		.pmbptr = BUF, .limit = BUF + 0x10000,
-	};
+	if (u->on)
+		u->on();
+	isb();
+}
+
+static void setup_off(const struct setup *u)
+{
+	isb();
+	if (u->off)
+		u->off();
+	isb();
+}
+
+/* PMSCR_EL1 by its name at EL2 */
+static void el1_off(void)
+{
+	if (read_hcr_el2() & HCR_E2H)
+		write_pmscr_el12(0);
+	else
+		write_pmscr_el1(0);
+	isb();
+}
+
+static void drain_el1(void)
+{
+	el1_off();
+	psb_csync();
+	dsb_nsh();
+}
+
+/* EL1 is profiled, and not all of its records have been written. */
+static void start_in_flight(const struct setup *u, struct session *s)
+{
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		*s = (struct session){
+			.owner = u->owner, .pmscr_el1 = PMSCR_E1SPE,
+			.pmbptr = u->base, .limit = u->base + 0x10000,
+		};
+		buf_paint(BUF, 0x10000);
+		spe_start(s);
+		run_at(1, wl_spin, FEW);
+		/* the model may write some of them early */
+		if (buf_dirty(BUF + 3 * id.max, 0x1000) == BUF + 3 * id.max + 0x1000)
+			return;
+		spe_stop(s);
+	}
+	bail("no records stay in flight");
+}
+
+static int records(const struct setup *u, const struct session *s)
+{
+	return decode_all(BUF, BUF + (s->end_pmbptr - u->base), recs, MAX_RECS);
+}
+
+/* The change comes with or without a drain. */
+static void change_in(const struct setup *u, const char *name, void (*fn)(void),
+		      void (*undo)(void), u64 event)
+{
 	int wrong = made(name), n;
+	struct session s;
 	u64 sr;
 
 	if (!wrong && !made("none"))
 		return;
-	buf_paint(BUF, 0x10000);
-	spe_start(&s);
-	run_at(1, wl_spin, FEW);
-	if (!wrong) {
-		write_pmscr_el1(0);
-		isb();
-		psb_csync();
-		dsb_nsh();
-	}
+	setup_on(u);
+	start_in_flight(u, &s);
+	if (!wrong)
+		drain_el1();
 	fn();
 	isb();
 	if (undo)
@@ -54,14 +113,26 @@ static void change(const char *name, void (*fn)(void), void (*undo)(void))
 	isb();
 	sr = read_pmbsr();
 	spe_stop(&s);
+	setup_off(u);
 	if (wrong) {
-		is(sr, PMBSR_S | PMBSR_DL,
-		   "%s before the drain: 'access not allowed' with DL", name);
+		is(sr, event, "%s before the drain: PMBSR_EL1", name);
+		n = records(u, &s);
+		ok(n >= 0 && n < 4, "%s before the drain: records are lost", name);
 	} else {
 		is(sr, 0, "%s after the drain: no event", name);
-		n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+		n = records(u, &s);
 		ok(n >= 4 && n <= 6, "%s after the drain: all records are there", name);
 	}
+}
+
+static const struct setup plain = { .name = "EL1", .owner = 1, .base = BUF };
+
+/* "Access not allowed", with DL */
+#define LOST	(PMBSR_S | PMBSR_DL)
+
+static void change(const char *name, void (*fn)(void), void (*undo)(void))
+{
+	change_in(&plain, name, fn, undo, LOST);
 }
 
 static u64 saved;
@@ -106,23 +177,186 @@ static void set_ttbr(void)
 
 static void undo_ttbr(void) { write_ttbr0_el1(saved); }
 
+/* --- more of the registers that the buffer depends on ----------------------- */
+
+/* Each is its own undoing. */
+#define TOGGLE(name, reg, bits)						\
+static void toggle_##name(void) { write_##reg(read_##reg() ^ (bits)); }
+
+TOGGLE(dc, hcr_el2, BIT(12))
+TOGGLE(tge, hcr_el2, HCR_TGE)
+TOGGLE(e2h_alone, hcr_el2, HCR_E2H)
+TOGGLE(e2pb0, mdcr_el2, MDCR_E2PB(1))
+TOGGLE(vtcr, vtcr_el2, BIT(12))			/* SH0 */
+TOGGLE(vmid, vttbr_el2, BIT(48))
+TOGGLE(tcr_el1, tcr_el1, BIT(12))
+TOGGLE(tcr_el1_upper, tcr_el1, BIT(28))		/* SH1 */
+TOGGLE(tcr_el12, tcr_el12, BIT(12))
+TOGGLE(sctlr_el1_m, sctlr_el1, BIT(0))
+TOGGLE(sctlr_el1_ee, sctlr_el1, BIT(25))
+TOGGLE(sctlr_el1_a, sctlr_el1, BIT(1))
+TOGGLE(asid, ttbr0_el1, BIT(48))
+TOGGLE(tcr_el2, tcr_el2, BIT(12))
+TOGGLE(tcr_el2_upper, tcr_el2, BIT(28))
+TOGGLE(sctlr_el2_m, sctlr_el2, BIT(0))
+TOGGLE(sctlr_el2_i, sctlr_el2, BIT(12))
+
+/* Another root with the same entries */
+#define COPY(reg)							\
+static void copy_##reg(void)						\
+{									\
+	u64 *copy = alloc_page();					\
+									\
+	saved = read_##reg();						\
+	memcpy(copy, (void *)(saved & PTE_ADDR), PAGE_SIZE);		\
+	dsb();								\
+	write_##reg((u64)copy);						\
+}									\
+static void back_##reg(void) { write_##reg(saved); }
+
+SYSREG(ttbr0_el12, "S3_5_C2_C0_0")
+
+COPY(ttbr0_el1)
+COPY(ttbr1_el1)
+COPY(ttbr0_el12)
+COPY(ttbr0_el2)
+COPY(ttbr1_el2)
+
+static void same_pmbptr(void)
+{
+	isb();		/* else an old value is read */
+	write_pmbptr(read_pmbptr());
+}
+
+static void clear_pmbsr(void) { write_pmbsr(0); }
+static void move_limit(void) { write_pmblimitr((BUF + 0x20000) | PMBLIMITR_E); }
+static void same_limit(void) { write_pmblimitr(read_pmblimitr()); }
+
+/* The buffer in the range of TTBR1, which has the tables of TTBR0 */
+#define UPPER	0xffff000000000000UL
+/* EPD1; T1SZ, IRGN1, ORGN1, SH1, TG1 */
+#define TCR_UPPER(tcr)	(((tcr) & ~BIT(23)) | 16 << 16 | 1 << 24 | 1 << 26 | \
+			 3UL << 28 | 2UL << 30)
+static u64 old_tcr;
+
+static void upper_el1_on(void)
+{
+	old_tcr = read_tcr_el1();
+	write_ttbr1_el1((u64)el1_root);
+	write_tcr_el1(TCR_UPPER(old_tcr));
+	isb();
+	tlbi_all();
+}
+
+static void upper_el1_off(void)
+{
+	write_tcr_el1(old_tcr);
+	tlbi_all();
+}
+
+static void vhe_on(void) { set_vhe(1, 0); }
+static void vhe_off(void) { set_vhe(0, 0); }
+
+static void upper_el2_on(void)
+{
+	set_vhe(1, 0);
+	old_tcr = read_tcr_el2();
+	write_ttbr1_el2((u64)el2_root);
+	write_tcr_el2(TCR_UPPER(old_tcr));
+	isb();
+	tlbi_all();
+}
+
+static void upper_el2_off(void)
+{
+	write_tcr_el2(old_tcr);
+	isb();
+	set_vhe(0, 0);
+}
+
+static void stage2_on(void) { set_stage2(1); }
+static void stage2_off(void) { set_stage2(0); }
+
+static const struct setup
+	stage2 = { "EL1, stage 2", 1, BUF, stage2_on, stage2_off },
+	upper = { "EL1, TTBR1", 1, UPPER | BUF, upper_el1_on, upper_el1_off },
+	host = { "EL1 of a VHE host", 1, BUF, vhe_on, vhe_off },
+	el2 = { .name = "EL2", .owner = 2, .base = BUF },
+	/* so that EL2 goes on when E2H changes the format of its registers */
+	el2_off = { "EL2, MMU off", 2, BUF, toggle_sctlr_el2_m, toggle_sctlr_el2_m },
+	el2_vhe = { "EL2, E2H=1", 2, BUF, vhe_on, vhe_off },
+	el2_upper = { "EL2, E2H=1, TTBR1", 2, UPPER | BUF, upper_el2_on, upper_el2_off };
+
+/* --- what EL3 changes -------------------------------------------------------- */
+
+/* It cannot leave it so for the way back, and undoes it itself. */
+struct el3_change {
+	u64 scr, mdcr;		/* bits that change */
+	int arm, wrong;		/* the buffer becomes enabled, without an ISB */
+};
+
+static u64 at_el3(u64 p)
+{
+	const struct el3_change *c = (void *)p;
+	u64 scr = read_scr_el3(), mdcr = read_mdcr_el3();
+
+	if (c->scr)
+		write_scr_el3(scr ^ c->scr);
+	if (c->mdcr)
+		write_mdcr_el3(mdcr ^ c->mdcr);
+	if (!(c->arm && c->wrong))
+		isb();
+	if (c->arm) {
+		write_pmblimitr((BUF + 0x10000) | PMBLIMITR_E);
+		isb();
+		write_pmblimitr(0);
+		isb();
+	}
+	write_scr_el3(scr);
+	write_mdcr_el3(mdcr);
+	isb();
+	return 0;
+}
+
+static struct el3_change el3;
+static void el3_changes(void) { call_el3(at_el3, (u64)&el3); }
+
+static void change_el3(const struct setup *u, const char *name, const char *arm, u64 scr,
+		       u64 mdcr)
+{
+	el3 = (struct el3_change){ .scr = scr, .mdcr = mdcr };
+	change_in(u, name, el3_changes, 0, LOST);
+	if (!made(arm) && !made("none"))
+		return;
+	el3 = (struct el3_change){ .scr = scr, .mdcr = mdcr, .arm = 1, .wrong = made(arm) };
+	write_mdcr_el2((read_mdcr_el2() & ~MDCR_E2PB(3)) |
+		       MDCR_E2PB(u->owner == 1 ? 3 : 0));
+	write_pmbptr(BUF);
+	isb();
+	el3_changes();
+	is(read_pmblimitr() & PMBLIMITR_E, 0, "%s: EL3 has had the buffer enabled", arm);
+}
+
 /*
  * The buffer becomes enabled just after a register that it depends on was
  * written: without an ISB between, the SPU may use the old value.
  */
-static void arm_buffer(const char *name, void (*write)(void), void (*undo)(void),
-		int s_last)
+static void arm_in(const struct setup *u, const char *name, void (*write)(void),
+		   void (*undo)(void), int s_last)
 {
+	u64 limit = (u->base + 0x10000) | PMBLIMITR_E;
 	int wrong = made(name);
 
 	if (!wrong && !made("none"))
 		return;
-	write_mdcr_el2(read_mdcr_el2() | MDCR_E2PB(3));
-	write_pmbptr(BUF);
+	setup_on(u);
+	write_mdcr_el2((read_mdcr_el2() & ~MDCR_E2PB(3)) |
+		       MDCR_E2PB(u->owner == 1 ? 3 : 0));
+	write_pmbptr(u->base);
 	isb();
 	if (s_last) {
 		write_pmbsr(PMBSR_S);
-		write_pmblimitr((BUF + 0x10000) | PMBLIMITR_E);
+		write_pmblimitr(limit);
 		isb();
 	}
 	write();
@@ -131,14 +365,34 @@ static void arm_buffer(const char *name, void (*write)(void), void (*undo)(void)
 	if (s_last)
 		write_pmbsr(0);
 	else
-		write_pmblimitr((BUF + 0x10000) | PMBLIMITR_E);
+		write_pmblimitr(limit);
 	isb();
 	is(read_pmblimitr() & PMBLIMITR_E, PMBLIMITR_E,
 	   "%s: the buffer is enabled after all", name);
 	write_pmblimitr(0);
 	isb();
 	undo();
-	isb();
+	setup_off(u);
+}
+
+static void arm_buffer(const char *name, void (*write)(void), void (*undo)(void),
+		       int s_last)
+{
+	arm_in(&plain, name, write, undo, s_last);
+}
+
+/* Both mistakes with one register */
+static void both(const struct setup *u, const char *name, void (*write)(void),
+		 void (*undo)(void))
+{
+	static char arm[40];
+
+	memset(arm, 0, sizeof(arm));
+	memcpy(arm, "arm-", 4);
+	for (int i = 0; name[i]; i++)
+		arm[4 + i] = name[i];
+	change_in(u, name, write, undo, LOST);
+	arm_in(u, arm, write, undo, 0);
 }
 
 /* EL2 profiles itself; no exception comes between, so each barrier counts. */
@@ -182,6 +436,7 @@ static void stale(void)
 		.pmbptr = BUF, .limit = BUF + 0x10000,
 	};
 	u64 before, after;
+	int i;
 
 	spe_start(&s);
 	wl_spin(FEW);
@@ -197,12 +452,17 @@ static void stale(void)
 	   "PMBPTR_EL1 read without ISB after the drain is an old value");
 	print("# %#lx then %#lx\n", before, after);
 
-	/* The records are not in memory before DSB. */
-	buf_paint(BUF, 0x1000);
-	spe_start(&s);
-	wl_spin(FEW);
-	write_pmscr_el2(0);
-	isb();
+	/* The records are not in memory before DSB, if none was written early. */
+	for (i = 0; i < 20; i++) {
+		buf_paint(BUF, 0x1000);
+		spe_start(&s);
+		wl_spin(FEW);
+		write_pmscr_el2(0);
+		isb();
+		if (buf_dirty(BUF, 0x1000) == BUF + 0x1000)
+			break;
+		spe_stop(&s);
+	}
 	psb_csync();
 	before = buf_dirty(BUF, 0x1000);
 	dsb_nsh();
@@ -213,25 +473,90 @@ static void stale(void)
 	is(after, BUF, "after DSB they are");
 }
 
-/* What the owner, EL1, does not depend on may change with records in flight. */
-static void harmless(const char *name, void (*fn)(void))
+/* What the owner does not depend on may change with records in flight. */
+static void harmless(const struct setup *u, const char *name, void (*fn)(void),
+		     void (*undo)(void))
 {
-	struct session s = {
-		.owner = 1, .pmscr_el1 = PMSCR_E1SPE,
-		.pmbptr = BUF, .limit = BUF + 0x10000,
-	};
+	struct session s;
 	int n;
 
-	buf_paint(BUF, 0x10000);
-	spe_start(&s);
-	run_at(1, wl_spin, FEW);
-	n = buf_dirty(BUF, 0x10000) == BUF + 0x10000;
-	ok(n, "%s, owner EL1: the records are in flight", name);
+	setup_on(u);
+	start_in_flight(u, &s);
 	fn();
-	is(read_pmbsr(), 0, "%s, owner EL1: no event", name);
+	isb();
+	if (undo)
+		undo();
+	isb();
+	is(read_pmbsr(), 0, "%s, owner %s: no event", name, u->name);
 	spe_stop(&s);
-	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
-	ok(n >= 4 && n <= 6, "%s, owner EL1: all records are there", name);
+	setup_off(u);
+	n = records(u, &s);
+	ok(n >= 4 && n <= 6, "%s, owner %s: all records are there", name, u->name);
+
+	/* nor is it what the buffer has to wait for */
+	setup_on(u);
+	write_mdcr_el2((read_mdcr_el2() & ~MDCR_E2PB(3)) |
+		       MDCR_E2PB(u->owner == 1 ? 3 : 0));
+	write_pmbptr(u->base);
+	isb();
+	fn();
+	write_pmblimitr((u->base + 0x10000) | PMBLIMITR_E);
+	write_pmblimitr(0);
+	isb();
+	if (undo)
+		undo();
+	setup_off(u);
+}
+
+static void all_harmless(void)
+{
+	harmless(&plain, "the same PMBLIMITR_EL1", same_limit, 0);
+	harmless(&plain, "E2PB from 0b11 to 0b10", toggle_e2pb0, toggle_e2pb0);
+	harmless(&plain, "VTTBR_EL2 without stage 2", toggle_vmid, toggle_vmid);
+	harmless(&plain, "VTCR_EL2 without stage 2", toggle_vtcr, toggle_vtcr);
+	harmless(&plain, "TTBR1_EL1", copy_ttbr1_el1, back_ttbr1_el1);
+	harmless(&plain, "TTBR1_EL1's half of TCR_EL1", toggle_tcr_el1_upper,
+		 toggle_tcr_el1_upper);
+	harmless(&plain, "an ASID in TTBR0_EL1", toggle_asid, toggle_asid);
+	harmless(&plain, "SCTLR_EL1.A", toggle_sctlr_el1_a, toggle_sctlr_el1_a);
+	harmless(&plain, "TTBR0_EL2", copy_ttbr0_el2, back_ttbr0_el2);
+	harmless(&plain, "TCR_EL2", toggle_tcr_el2, toggle_tcr_el2);
+	harmless(&plain, "SCTLR_EL2.M", toggle_sctlr_el2_m, toggle_sctlr_el2_m);
+	harmless(&upper, "TTBR0_EL1", copy_ttbr0_el1, back_ttbr0_el1);
+	harmless(&upper, "TTBR0_EL1's half of TCR_EL1", toggle_tcr_el1, toggle_tcr_el1);
+	harmless(&el2, "TTBR0_EL1", copy_ttbr0_el1, back_ttbr0_el1);
+	harmless(&el2, "TCR_EL1", toggle_tcr_el1, toggle_tcr_el1);
+	harmless(&el2, "SCTLR_EL1.M", toggle_sctlr_el1_m, toggle_sctlr_el1_m);
+	harmless(&el2, "HCR_EL2.VM", set_vm, undo_set_vm);
+	harmless(&el2, "HCR_EL2.DC", toggle_dc, toggle_dc);
+	harmless(&el2, "HCR_EL2.TGE", toggle_tge, toggle_tge);
+	harmless(&el2, "VTTBR_EL2", toggle_vmid, toggle_vmid);
+	harmless(&el2, "VTCR_EL2", toggle_vtcr, toggle_vtcr);
+	harmless(&el2, "SCTLR_EL2.I", toggle_sctlr_el2_i, toggle_sctlr_el2_i);
+	if (!has_vhe())
+		return;
+	harmless(&plain, "HCR_EL2.E2H", toggle_e2h, 0);
+	harmless(&host, "TTBR0_EL2, E2H=1", copy_ttbr0_el1, back_ttbr0_el1);
+	harmless(&host, "TCR_EL2, E2H=1", toggle_tcr_el1, toggle_tcr_el1);
+	harmless(&el2_vhe, "TTBR0_EL12", copy_ttbr0_el12, back_ttbr0_el12);
+	harmless(&el2_vhe, "TTBR1_EL2", copy_ttbr1_el2, back_ttbr1_el2);
+	harmless(&el2_vhe, "TTBR1_EL2's half of TCR_EL2", toggle_tcr_el2_upper,
+		 toggle_tcr_el2_upper);
+	harmless(&el2_upper, "TTBR0_EL2", copy_ttbr0_el2, back_ttbr0_el2);
+}
+
+static u64 set_nspb(u64 v)
+{
+	write_mdcr_el3((read_mdcr_el3() & ~(3UL << 12)) | v << 12);
+	isb();
+	return 0;
+}
+
+/* At Secure EL2, which owns the buffer: it is there with EEL2 only. */
+static u64 change_eel2(u64 unused)
+{
+	change_el3(&el2, "EEL2", "arm-EEL2", SCR_EEL2, 0);
+	return unused;
 }
 
 /* The most records in flight: nothing is lost, or COLL says so. */
@@ -278,6 +603,41 @@ void test_main(void)
 	arm_buffer("arm-VM", set_vm, undo_set_vm, 0);
 	arm_buffer("arm-TTBR0_EL1", set_ttbr, undo_ttbr, 0);
 	arm_buffer("arm-S", set_e2pb, undo_e2pb, 1);
+	change_in(&plain, "PMBPTR", same_pmbptr, 0, LOST);
+	/* What software writes replaces the event. */
+	change_in(&plain, "PMBSR", clear_pmbsr, 0, 0);
+	change_in(&plain, "LIMIT", move_limit, 0, LOST);
+	both(&plain, "DC", toggle_dc, toggle_dc);
+	both(&plain, "TGE", toggle_tge, toggle_tge);
+	both(&plain, "TCR_EL1", toggle_tcr_el1, toggle_tcr_el1);
+	both(&plain, "SCTLR_EL1.M", toggle_sctlr_el1_m, toggle_sctlr_el1_m);
+	both(&plain, "SCTLR_EL1.EE", toggle_sctlr_el1_ee, toggle_sctlr_el1_ee);
+	both(&stage2, "VTCR_EL2", toggle_vtcr, toggle_vtcr);
+	both(&upper, "TTBR1_EL1", copy_ttbr1_el1, back_ttbr1_el1);
+	both(&upper, "TCR_EL1-upper", toggle_tcr_el1_upper, toggle_tcr_el1_upper);
+	both(&el2, "TTBR0_EL2", copy_ttbr0_el2, back_ttbr0_el2);
+	both(&el2, "TCR_EL2", toggle_tcr_el2, toggle_tcr_el2);
+	both(&el2, "SCTLR_EL2", toggle_sctlr_el2_m, toggle_sctlr_el2_m);
+	if (has_vhe()) {
+		both(&el2_off, "E2H", toggle_e2h_alone, toggle_e2h_alone);
+		both(&host, "TTBR0_EL12", copy_ttbr0_el12, back_ttbr0_el12);
+		both(&host, "TCR_EL12", toggle_tcr_el12, toggle_tcr_el12);
+		both(&el2_vhe, "TTBR0_EL2-VHE", copy_ttbr0_el1, back_ttbr0_el1);
+		both(&el2_upper, "TTBR1_EL2", copy_ttbr1_el1, back_ttbr1_el1);
+		both(&el2_upper, "TCR_EL2-upper", toggle_tcr_el1_upper,
+		     toggle_tcr_el1_upper);
+	}
+	if (has_el3()) {
+		change_el3(&plain, "NSPB", "arm-NSPB", 0, 2UL << 12);
+		change_el3(&plain, "NS", "arm-NS", SCR_NS, 0);
+		if (FIELD(read_id_aa64pfr0(), 55, 52)) {
+			change_el3(&plain, "NSPBE", "arm-NSPBE", 0, BIT(11));
+			change_el3(&plain, "NSE", "arm-NSE", SCR_NSE, 0);
+		}
+		call_el3(set_nspb, 1);
+		run_secure(2, change_eel2, 0);
+		call_el3(set_nspb, 3);
+	}
 	drain("complete", 1, 1, 1);
 	drain("no-ISB", 0, 1, 1);
 	drain("no-PSB", 1, 0, 1);
@@ -285,7 +645,6 @@ void test_main(void)
 	if (made("none")) {
 		stale();
 		many();
-		if (has_vhe())
-			harmless("HCR_EL2.E2H", toggle_e2h);
+		all_harmless();
 	}
 }
