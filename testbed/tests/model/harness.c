@@ -638,6 +638,12 @@ void boot_el1(void)
 
 /* --- GIC ------------------------------------------------------------------ */
 
+static u64 gic_groups(u64 r)
+{
+	write32(r + 0x10000 + 0x80, ~0U);		/* IGROUPR0 */
+	return 0;
+}
+
 void gic_init(void)
 {
 	u64 r = GICR + (read_mpidr() & 3) * 0x20000;
@@ -646,7 +652,11 @@ void gic_init(void)
 	while (read32(r + 0x14) & 4)
 		;
 	write32(GICD, 0x12);				/* ARE_NS, EnableGrp1A */
-	write32(r + 0x10000 + 0x80, ~0U);		/* IGROUPR0 */
+	/* With EL3 only it can: they are Secure out of reset. */
+	if (has_el3())
+		call_el3(gic_groups, r);
+	else
+		gic_groups(r);
 	write32(r + 0x10000 + 0x100, BIT(PMBIRQ));	/* ISENABLER0 */
 	write_icc_sre_el2(0xf);
 	isb();
