@@ -215,12 +215,16 @@ static void copy_##reg(void)						\
 static void back_##reg(void) { write_##reg(saved); }
 
 SYSREG(ttbr0_el12, "S3_5_C2_C0_0")
+SYSREG(vsttbr_el2, "S3_4_C2_C6_0")
+SYSREG(vstcr_el2, "S3_4_C2_C6_2")
 
 COPY(ttbr0_el1)
 COPY(ttbr1_el1)
 COPY(ttbr0_el12)
 COPY(ttbr0_el2)
 COPY(ttbr1_el2)
+COPY(vsttbr_el2)
+TOGGLE(vstcr, vstcr_el2, BIT(12))		/* SH0 */
 
 static void same_pmbptr(void)
 {
@@ -277,8 +281,16 @@ static void upper_el2_off(void)
 static void stage2_on(void) { set_stage2(1); }
 static void stage2_off(void) { set_stage2(0); }
 
+static void secure_stage2_on(void)
+{
+	write_vstcr_el2((read_vtcr_el2() & 0xffff) | BIT(31));
+	write_vsttbr_el2((u64)s2_root);
+	set_stage2(1);
+}
+
 static const struct setup
 	stage2 = { "EL1, stage 2", 1, BUF, stage2_on, stage2_off },
+	secure = { "Secure EL1, stage 2", 1, BUF, secure_stage2_on, stage2_off },
 	upper = { "EL1, TTBR1", 1, UPPER | BUF, upper_el1_on, upper_el1_off },
 	host = { "EL1 of a VHE host", 1, BUF, vhe_on, vhe_off },
 	el2 = { .name = "EL2", .owner = 2, .base = BUF },
@@ -552,9 +564,11 @@ static u64 set_nspb(u64 v)
 	return 0;
 }
 
-/* At Secure EL2, which owns the buffer: it is there with EEL2 only. */
-static u64 change_eel2(u64 unused)
+/* At Secure EL2, which is there with EEL2 only. Stage 2 has registers of its own. */
+static u64 secure_changes(u64 unused)
 {
+	both(&secure, "VSTTBR_EL2", copy_vsttbr_el2, back_vsttbr_el2);
+	both(&secure, "VSTCR_EL2", toggle_vstcr, toggle_vstcr);
 	change_el3(&el2, "EEL2", "arm-EEL2", SCR_EEL2, 0);
 	return unused;
 }
@@ -635,7 +649,7 @@ void test_main(void)
 			change_el3(&plain, "NSE", "arm-NSE", SCR_NSE, 0);
 		}
 		call_el3(set_nspb, 1);
-		run_secure(2, change_eel2, 0);
+		run_secure(2, secure_changes, 0);
 		call_el3(set_nspb, 3);
 	}
 	drain("complete", 1, 1, 1);
