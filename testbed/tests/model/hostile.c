@@ -545,6 +545,11 @@ static void all_harmless(void)
 	harmless(&el2, "VTTBR_EL2", toggle_vmid, toggle_vmid);
 	harmless(&el2, "VTCR_EL2", toggle_vtcr, toggle_vtcr);
 	harmless(&el2, "SCTLR_EL2.I", toggle_sctlr_el2_i, toggle_sctlr_el2_i);
+	if (has_el3()) {
+		/* EL2 is there in Non-secure state, whatever EEL2 is. */
+		el3 = (struct el3_change){ .scr = SCR_EEL2 };
+		harmless(&plain, "SCR_EL3.EEL2 in Non-secure state", el3_changes, 0);
+	}
 	if (!has_vhe())
 		return;
 	harmless(&plain, "HCR_EL2.E2H", toggle_e2h, 0);
