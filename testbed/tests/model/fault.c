@@ -591,81 +591,239 @@ static void check_priority(void)
 
 /* --- Access flag and dirty state ---------------------------------------------- */
 
-static void check_hw(int stage)
+/* TCR_ELx.{HA,HD} of the regime, or VTCR_EL2's */
+static void set_hw(int stage, u64 ha, u64 hd)
+{
+	int shift = stage == 2 || regime == EL2_NVHE ? 21 : 39;
+	u64 v = ha << shift | hd << (shift + 1), clear = ~(3UL << shift);
+
+	if (stage == 2)
+		write_vtcr_el2((read_vtcr_el2() & clear) | v);
+	else if (regime <= EL10_S2)
+		write_tcr_el1((read_tcr_el1() & clear) | v);
+	else
+		write_tcr_el2((read_tcr_el2() & clear) | v);
+	isb();
+	tlbi_all();
+}
+
+/* Map the buffer at a level; gives the descriptor of the stage. */
+static u64 *map_hw(int stage, int level)
+{
+	if (stage == 1) {
+		map_window(level);
+		return pte(root(), 0, VA, level);
+	}
+	map_window_s2(level);
+	return pte(s2_root, s2_start_level, ipa_window() + OFF, level);
+}
+
+static u64 clean(int stage, u64 v, int dbm)
+{
+	v = stage == 1 ? v | PTE_RO : v & ~S2_WRITE;
+	return dbm ? v | PTE_DBM : v;
+}
+
+static int is_dirty(int stage, u64 v)
+{
+	return stage == 1 ? !(v & PTE_RO) : !!(v & S2_WRITE);
+}
+
+static void check_hw(enum regime r, int level)
 {
 	static const struct {
 		const char *name;
 		int ha, hd, af, dbm_ro;
-		u64 fsc;		/* without hardware management, or 0 */
+		u64 fsc;		/* without hardware management, or 0; at level 0 */
 		int hw;			/* hardware management would serve it */
 	} cases[] = {
-		{ "HA=0, AF=0", 0, 0, 0, 0, 0x0b, 0 },
-		{ "HA=1, AF=0", 1, 0, 0, 0, 0x0b, 1 },
-		{ "HA=1, HD=0, AF=1, DBM and read-only", 1, 0, 1, 1, 0x0f, 0 },
-		{ "HA=1, HD=1, AF=1, DBM and read-only", 1, 1, 1, 1, 0x0f, 1 },
-		{ "HA=1, HD=1, AF=0, DBM and read-only", 1, 1, 0, 1, 0x0b, 1 },
-		{ "HA=1, HD=1, AF=1, read-only without DBM", 1, 1, 1, 2, 0x0f, 0 },
+		{ "HA=0, AF=0", 0, 0, 0, 0, 0x08, 0 },
+		{ "HA=1, AF=0", 1, 0, 0, 0, 0x08, 1 },
+		{ "HA=1, HD=0, AF=1, DBM and read-only", 1, 0, 1, 1, 0x0c, 0 },
+		{ "HA=1, HD=1, AF=1, DBM and read-only", 1, 1, 1, 1, 0x0c, 1 },
+		{ "HA=1, HD=1, AF=0, DBM and read-only", 1, 1, 0, 1, 0x08, 1 },
+		{ "HA=1, HD=1, AF=1, read-only without DBM", 1, 1, 1, 2, 0x0c, 0 },
 	};
-	int f = !!(read_pmbidr() & PMBIDR_F);
+	int f = !!(read_pmbidr() & PMBIDR_F), stage = r == EL10_S2 ? 2 : 1;
+	const char *name = regime_name[r];
 	unsigned int i;
 
-	if (FIELD(read_id_aa64mmfr1(), 3, 0) < 2)
-		return;
-	set_regime(stage == 2 ? EL10_S2 : EL10);
+	set_regime(r);
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		int serve = cases[i].hw && f, n;
 		struct session s = plain();
-		u64 *e, v;
+		u64 *e = map_hw(stage, level), v = *e, before;
 
-		if (stage == 1)
-			map_window(3);
-		else
-			map_window_s2(3);
-		e = stage == 1 ? pte(el1_root, 0, VA, 3) :
-			pte(s2_root, s2_start_level, ipa_window() + OFF, 3);
-		v = *e;
 		if (!cases[i].af)
 			v &= ~PTE_AF;
-		if (cases[i].dbm_ro) {
-			v = stage == 1 ? v | PTE_RO : v & ~S2_WRITE;
-			if (cases[i].dbm_ro == 1)
-				v |= PTE_DBM;
-		}
-		*e = v;
-		if (stage == 1)
-			write_tcr_el1((read_tcr_el1() & ~(3UL << 39)) |
-				      (u64)cases[i].ha << 39 | (u64)cases[i].hd << 40);
-		else
-			write_vtcr_el2((read_vtcr_el2() & ~(3UL << 21)) |
-				       (u64)cases[i].ha << 21 | (u64)cases[i].hd << 22);
-		isb();
-		tlbi_all();
+		if (cases[i].dbm_ro)
+			v = clean(stage, v, cases[i].dbm_ro == 1);
+		before = *e = v;
+		set_hw(stage, cases[i].ha, cases[i].hd);
 		buf_paint(BUF, 0x1000);
 		spe_run(&s, 1, wl_spin, LOOPS);
 		v = *e;
 		if (serve) {
-			u64 dirty = stage == 1 ? !(v & PTE_RO) : !!(v & S2_WRITE);
+			u64 want = before | PTE_AF;
 
+			if (cases[i].dbm_ro)
+				want = stage == 1 ? want & ~PTE_RO : want | S2_WRITE;
 			n = decode_all(BUF, BUF + (s.end_pmbptr - VA), recs, MAX_RECS);
-			ok(n >= 7 && !s.end_pmbsr, "stage %d, F=%d: %s: written", stage, f,
-			   cases[i].name);
-			ok((v & PTE_AF) && dirty,
-			   "stage %d, F=%d: %s: the descriptor has AF=1 and is dirty",
-			   stage, f, cases[i].name);
+			ok(n >= 7 && !s.end_pmbsr, "%s, level %d, F=%d: %s: written",
+			   name, level, f, cases[i].name);
+			is(v, want,
+			   "%s, level %d, F=%d: %s: the descriptor has AF=1 and is dirty, and is else as it was",
+			   name, level, f, cases[i].name);
 		} else {
 			is(s.end_pmbsr, PMBSR_ABORT(stage == 1 ? EC_STAGE1 : EC_STAGE2,
-						    cases[i].fsc),
-			   "stage %d, F=%d: %s: faults", stage, f, cases[i].name);
-			ok(!!(v & PTE_AF) == cases[i].af &&
-			   buf_dirty(BUF, 0x1000) == BUF + 0x1000,
-			   "stage %d, F=%d: %s: nothing is changed", stage, f,
+						    cases[i].fsc + level),
+			   "%s, level %d, F=%d: %s: faults", name, level, f,
+			   cases[i].name);
+			ok(v == before && buf_dirty(BUF, 0x1000) == BUF + 0x1000,
+			   "%s, level %d, F=%d: %s: nothing is changed", name, level, f,
 			   cases[i].name);
 		}
 	}
-	write_tcr_el1(read_tcr_el1() & ~(3UL << 39));
-	write_vtcr_el2(read_vtcr_el2() & ~(3UL << 21));
-	isb();
+	set_hw(stage, 0, 0);
 	leave_regime();
+}
+
+/* Access the buffer where the owner runs. */
+static u64 do_load(u64 va)
+{
+	return *(volatile u64 *)va;
+}
+
+static u64 do_store(u64 va)
+{
+	return *(volatile u64 *)va = 0x0101010101010101UL * CANARY;
+}
+
+/*
+ * What instructions of the owner have left in the TLB. PMBIDR_EL1.F says what
+ * the SPU does to descriptors, not which entries it uses: one that a store made
+ * is writable, of a page that was dirty then. One that a load made is not.
+ */
+static void check_hw_tlb(enum regime r)
+{
+	static const struct {
+		const char *name;
+		fn_t fn;
+		int reset;		/* the descriptor is clean and old again */
+		int tlbi;
+		u64 fsc;		/* with F=0 */
+	} rows[] = {
+		{ "a store", do_store, 0, 0, 0 },
+		{ "a store, TLBI", do_store, 0, 1, 0 },
+		{ "a store, descriptor clean and old again", do_store, 1, 0, 0 },
+		{ "a store, descriptor clean and old again, TLBI", do_store, 1, 1, 0x0b },
+		{ "a load", do_load, 0, 0, 0x0f },
+		{ "a load, TLBI", do_load, 0, 1, 0x0f },
+		{ "a load, descriptor clean and old again", do_load, 1, 0, 0x0b },
+	};
+	int f = !!(read_pmbidr() & PMBIDR_F), stage = r == EL10_S2 ? 2 : 1;
+	int el = r <= EL10_S2 ? 1 : 2, n;
+	const char *name = regime_name[r];
+	unsigned int i;
+
+	set_regime(r);
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		int store = rows[i].fn == do_store;
+		struct session s = plain();
+		u64 *e = map_hw(stage, 3), old, v, want;
+
+		buf_paint(BUF, 0x1000);
+		old = *e = clean(stage, *e & ~PTE_AF, 1);
+		set_hw(stage, 1, 1);
+		run_at(el, rows[i].fn, VA);
+		v = *e;
+		ok((v & PTE_AF) && is_dirty(stage, v) == store,
+		   "%s, F=%d: %s at EL%d manages the descriptor", name, f,
+		   rows[i].name, el);
+		if (rows[i].reset) {
+			*e = old;
+			dsb();
+		}
+		want = *e;
+		if (rows[i].tlbi)
+			tlbi_all();
+		spe_run(&s, 1, wl_spin, LOOPS);
+		v = *e;
+		if (f || !rows[i].fsc) {
+			n = decode_all(BUF, BUF + (s.end_pmbptr - VA), recs, MAX_RECS);
+			ok(n >= 7 && !s.end_pmbsr, "%s, F=%d: after %s: written", name,
+			   f, rows[i].name);
+			if (n < 7 || s.end_pmbsr)
+				print("# %d records PMBSR %#lx\n", n, s.end_pmbsr);
+			/* only the entry of a store saves the SPU the walk */
+			if (f && (rows[i].tlbi || !store))
+				ok((v & PTE_AF) && is_dirty(stage, v),
+				   "%s, F=%d: after %s: the descriptor has AF=1 and is dirty",
+				   name, f, rows[i].name);
+		} else {
+			is(s.end_pmbsr, PMBSR_ABORT(stage == 1 ? EC_STAGE1 : EC_STAGE2,
+						    rows[i].fsc),
+			   "%s, F=%d: after %s: faults", name, f, rows[i].name);
+			is(buf_dirty(BUF, 0x1000), BUF + 0x1000,
+			   "%s, F=%d: after %s: nothing is written", name, f,
+			   rows[i].name);
+		}
+		if (!f)
+			is(v, want, "%s, F=%d: after %s: the SPU leaves the descriptor alone",
+			   name, f, rows[i].name);
+	}
+	set_hw(stage, 0, 0);
+	leave_regime();
+}
+
+/*
+ * The update of a stage 1 descriptor is a write, for which stage 2 has to let
+ * the table be written: a stage 2 fault of the walk.
+ */
+static void check_hw_table(void)
+{
+	int f = !!(read_pmbidr() & PMBIDR_F), hd;
+
+	for (hd = 0; hd < 2; hd++) {
+		struct session s;
+		u64 *e1, *e2, ipa, table, before;
+
+		set_regime(EL10_S2);
+		map_window(3);
+		e1 = pte(el1_root, 0, VA, 2);
+		table = *e1 & PTE_ADDR;
+		ipa = ipa_window() + (table - RAM);
+		map(s2_root, s2_start_level, ipa, table, PAGE_SIZE, 3, S2_RW);
+		e2 = pte(s2_root, s2_start_level, ipa, 3);
+		*e2 &= ~S2_WRITE;
+		*e1 = (*e1 & ~PTE_ADDR) | ipa;
+		e1 = (u64 *)table + (VA >> 12 & 511);
+		*e1 = before = hd ? clean(1, *e1, 1) : *e1 & ~PTE_AF;
+		set_hw(1, 1, hd);
+		s = plain();
+		buf_paint(BUF, 0x1000);
+		spe_run(&s, 1, wl_spin, LOOPS);
+		is(s.end_pmbsr, f ? PMBSR_ABORT(EC_STAGE2, 0x0f) :
+				    PMBSR_ABORT(EC_STAGE1, hd ? 0x0f : 0x0b),
+		   "F=%d, HD=%d: a stage 1 table that stage 2 has read-only: fault of stage %d",
+		   f, hd, 1 + f);
+		ok(s.end_pmbptr == VA && *e1 == before &&
+		   buf_dirty(BUF, 0x1000) == BUF + 0x1000,
+		   "F=%d, HD=%d: a stage 1 table that stage 2 has read-only: nothing is changed",
+		   f, hd);
+		*e2 |= S2_WRITE;
+		tlbi_all();
+		if (f) {
+			s.pmbptr = s.end_pmbptr;
+			spe_run(&s, 1, wl_spin, LOOPS);
+			ok(!s.end_pmbsr && s.end_pmbptr > VA && (*e1 & PTE_AF) &&
+			   !(*e1 & PTE_RO),
+			   "F=%d, HD=%d: stage 2 lets the table be written: updated, and records written",
+			   f, hd);
+		}
+		set_hw(1, 0, 0);
+		leave_regime();
+	}
 }
 
 /* --- External aborts on writes ------------------------------------------------ */
@@ -750,6 +908,7 @@ void test_main(void)
 	struct session s = {
 		.owner = 1, .pmbptr = BUF, .limit = BUF + 0x1000,
 	};
+	int r, level;
 
 	write_pmscr_el1(0);
 	write_pmscr_el2(0);
@@ -774,8 +933,16 @@ void test_main(void)
 	if (has_vhe())
 		check_crossing(EL20, 0);
 	check_priority();
-	check_hw(1);
-	check_hw(2);
+	is(FIELD(read_id_aa64mmfr1(), 3, 0), arg("hafdbs", 2),
+	   "FEAT_HAFDBS is as the case says");
+	if (arg("hafdbs", 2) == 2) {
+		for (r = EL10; r <= last_regime(); r++) {
+			for (level = 1; level <= 3; level++)
+				check_hw(r, level);
+			check_hw_tlb(r);
+		}
+		check_hw_table();
+	}
 	check_external();
 	check_tlbi();
 }
