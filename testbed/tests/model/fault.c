@@ -390,10 +390,21 @@ static void check_va(void)
 	leave_regime();
 }
 
+static void set_ttbr1(u64 base)
+{
+	if (regime == EL20)
+		write_ttbr1_el2(base);
+	else
+		write_ttbr1_el1(base);
+	isb();
+	tlbi_all();
+}
+
 /*
- * An External abort on the walk's first access: the base register has an
- * address without memory. That of the lower half translates the sampled code,
- * too, so the buffer is in the upper half, which the EL2 regime does not have.
+ * The base register has an address without memory, or one beyond the output
+ * size, or one that stage 2 does not map. That of the lower half translates the
+ * sampled code, too, so the buffer is in the upper half, which the EL2 regime
+ * does not have.
  */
 static void check_base(void)
 {
@@ -408,21 +419,16 @@ static void check_base(void)
 		u64 tcr;
 		int n;
 
-		/* Stage 2 would get the address first, and fault */
-		if (r == EL10_S2 || r == EL2_NVHE)
+		if (r == EL2_NVHE)
 			continue;
 		set_regime(r);
 		map_window(3);
-		tcr = r == EL10 ? read_tcr_el1() : read_tcr_el2();
-		if (r == EL10) {
-			write_tcr_el1((tcr & ~clear) | set);
-			write_ttbr1_el1((u64)root());
-		} else {
+		tcr = r == EL20 ? read_tcr_el2() : read_tcr_el1();
+		if (r == EL20)
 			write_tcr_el2((tcr & ~clear) | set);
-			write_ttbr1_el2((u64)root());
-		}
-		isb();
-		tlbi_all();
+		else
+			write_tcr_el1((tcr & ~clear) | set);
+		set_ttbr1((u64)root());
 
 		s = plain();
 		s.pmbptr |= 0xffffUL << 48;
@@ -434,21 +440,62 @@ static void check_base(void)
 		if (s.end_pmbsr)
 			print("# PMBSR %#lx PMBPTR %#lx\n", s.end_pmbsr, s.end_pmbptr);
 
-		if (r == EL10)
-			write_ttbr1_el1(NOWHERE);
-		else
-			write_ttbr1_el2(NOWHERE);
-		isb();
-		tlbi_all();
+		/* of memory that is not there, stage 2 has a mapping */
+		set_ttbr1(NOWHERE);
 		expect_fault(&s, EC_STAGE1, 0x14, name);
-		if (r == EL10)
-			write_tcr_el1(tcr);
-		else
+		if (r == EL10_S2) {
+			set_ttbr1(ipa_window());
+			expect_fault(&s, EC_STAGE2, 0x04 + s2_start_level,
+				     "base register, stage 2 translation");
+		}
+		small_oa(1);
+		set_ttbr1(BIG);
+		expect_fault(&s, EC_STAGE1, 0x00, "base register, address size");
+		small_oa(0);
+		if (r == EL20)
 			write_tcr_el2(tcr);
+		else
+			write_tcr_el1(tcr);
 		isb();
 		tlbi_all();
 		leave_regime();
 	}
+}
+
+/*
+ * An External abort at the base of VTTBR_EL2, which the sampled code needs, too:
+ * of 16 concatenated tables of level 1 the first two are in memory, the
+ * buffer's is not. Argument beyond=1: with memory at BEYOND, of 8KB.
+ */
+#define BEYOND		0x48000000UL
+
+static void check_base_s2(void)
+{
+	u64 vtcr = read_vtcr_el2(), *first = (u64 *)BEYOND;
+	struct session s;
+
+	map(el2_root, 0, BEYOND, BEYOND, 0x200000, 2, PTE_RW);
+	tlbi_all();
+	memcpy(first, s2_start_level ? s2_root : (u64 *)(s2_root[0] & PTE_ADDR),
+	       PAGE_SIZE);
+	memset(first + 512, 0, PAGE_SIZE);
+	set_regime(EL10_S2);
+	map_window(3);
+	/* T0SZ of 43 bits, SL0 */
+	write_vtcr_el2((vtcr & ~0xffUL) | 21 | 1 << 6);
+	write_vttbr_el2(BEYOND);
+	*pte(el1_root, 0, VA, 3) = (2UL << 39) | PTE_RW | PTE_VALID | PTE_TABLE;
+	tlbi_all();
+	s = plain();
+	expect_fault(&s, EC_STAGE2, 0x15,
+		     "stage 2 External abort on walk, level 1, VTTBR_EL2");
+	/* in the second table: not mapped, but there */
+	*pte(el1_root, 0, VA, 3) = (1UL << 39) | PTE_RW | PTE_VALID | PTE_TABLE;
+	tlbi_all();
+	expect_fault(&s, EC_STAGE2, 0x05, "stage 2 translation, level 1, VTTBR_EL2");
+	write_vtcr_el2(vtcr);
+	write_vttbr_el2((u64)s2_root);
+	leave_regime();
 }
 
 static void check_tbi(void)
@@ -925,6 +972,8 @@ void test_main(void)
 	check_stage2();
 	check_va();
 	check_base();
+	if (arg("beyond", 0))
+		check_base_s2();
 	check_tbi();
 	check_pan();
 	check_crossing(EL10, 0);
