@@ -4,6 +4,11 @@
  * against an Allocation Tag, and with which (Arm ARM D18.2.1)? By the memory's
  * type, TCMA0, and SCTLR_EL1.TCF and TCF0, which is that of LDTR and STTR.
  *
+ * Operations on tags (D17.6.4.1): a load or store of tags is an operation type
+ * of its own from SPEv1p3 on, one that stores data as well is not. None of them
+ * is checked. Which address a record has is IMPLEMENTATION DEFINED: it is that
+ * of the operand's granule, and with DC that of the block.
+ *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
 #include "decode.h"
@@ -80,6 +85,97 @@ static void check(int tcf, int tcf0, int tagged, int tag, int tcma)
 	}
 }
 
+struct op {
+	u64 pc;
+	const char *name;
+	s64 offset;		/* of the address in the page; -1: none */
+	u32 class, sub, checked, unused;
+};
+
+extern const struct op mte_op_rows[];
+extern u64 mte_ops(u64);
+
+/* Loads and stores of unspecified registers come with SPEv1p1. */
+static u32 op_sub(const struct op *o)
+{
+	u32 sub = o->sub;
+
+	if (id.pmsver < 4 && (sub & ~1) == 0x14)
+		sub = 0x10 | (sub & 1);
+	if (id.pmsver < 2 && (sub & ~1) == 0x10)
+		sub &= 1;
+	return sub;
+}
+
+static const char *wrong(const struct op *o, const struct record *r, u64 va,
+			 int tcf, int tagged)
+{
+	u64 pa = BUF2 + (va & PAGE_SIZE) + o->offset;
+
+	if (r->op != o->class || r->opsub != op_sub(o))
+		return "operation type";
+	if (!(r->events & EV_RETIRED) || (r->events & EV_EXCEPTION))
+		return "events";
+	if (o->offset < 0)
+		return r->addrs & (BIT(A_VA) | BIT(A_PA)) ? "an address" : 0;
+	if (!(r->addrs & BIT(A_VA)) || r->addr[A_VA] != va + o->offset)
+		return "VA";
+	pa |= BIT(63);
+	if (o->checked && tcf && tagged)
+		pa |= PA_CH | (va >> 56 & 0xf) << 56;
+	if (!(r->addrs & BIT(A_PA)) || r->addr[A_PA] != pa)
+		return "PA";
+	return 0;
+}
+
+/* Bits: TCF; ATA, without which no tag is accessed; Tagged memory */
+static void check_ops(int tcf, int ata, int tagged)
+{
+	u64 va = WINDOW | (tagged ? 0 : PAGE_SIZE) | 5UL << 56;
+	struct session s = {
+		.owner = 1, .pmscr_el1 = PMSCR_E1SPE | PMSCR_PA,
+		.pmscr_el2 = PMSCR_PA, .pmbptr = BUF, .limit = BUF + 0x100000,
+	};
+	u64 sctlr = read_sctlr_el1(), tcr = read_tcr_el1();
+	const struct op *o;
+	int n, i;
+
+	write_sctlr_el1(sctlr | (ata ? SCTLR_ATA : 0) | (tcf ? SCTLR_TCF : 0));
+	write_tcr_el1(tcr | TCR_TBI0);
+	tlbi_all();
+	spe_run(&s, 1, mte_ops, va);
+	write_sctlr_el1(sctlr);
+	write_tcr_el1(tcr);
+	tlbi_all();
+	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
+	for (o = mte_op_rows; o->pc; o++) {
+		const struct record *first = 0;
+		const char *err = 0;
+		int in = 0, bad = 0;
+
+		for (i = 0; i < n; i++) {
+			const char *w;
+
+			if (ADDR(recs[i].addr[A_PC]) != o->pc)
+				continue;
+			in++;
+			w = wrong(o, &recs[i], va, tcf && ata, tagged);
+			if (w && !bad++) {
+				err = w;
+				first = &recs[i];
+			}
+		}
+		ok(in > 1 && !bad, "%s, TCF=%d ATA=%d, %s memory: its record", o->name,
+		   tcf, ata, tagged ? "Tagged" : "other");
+		if (in <= 1)
+			print("# %d records\n", in);
+		if (bad)
+			print("# %d of %d wrong, %s: op %02x %02x want %02x %02x, VA %#lx PA %#lx\n",
+			      bad, in, err, first->op, first->opsub, o->class,
+			      op_sub(o), first->addr[A_VA], first->addr[A_PA]);
+	}
+}
+
 void test_main(void)
 {
 	struct session s = {
@@ -89,6 +185,7 @@ void test_main(void)
 
 	if (!ok(FIELD(read_id_aa64pfr1(), 11, 8) >= 2, "FEAT_MTE2 is implemented"))
 		return;
+	is(FIELD(read_dczid(), 3, 0), 4, "DC ZVA writes 64 bytes");
 	write_pmscr_el1(0);
 	write_pmscr_el2(0);
 	write_pmbsr(0);
@@ -106,4 +203,6 @@ void test_main(void)
 	for (bits = 0; bits < 32; bits++)
 		check(bits & 1, bits >> 1 & 1, bits >> 2 & 1, bits >> 3 & 1 ? 5 : 0,
 		      bits >> 4);
+	for (bits = 0; bits < 8; bits++)
+		check_ops(bits & 1, bits >> 1 & 1, bits >> 2);
 }

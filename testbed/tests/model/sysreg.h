@@ -55,6 +55,14 @@ SYSREG(currentel, "CurrentEL")
 SYSREG(daif, "daif")
 SYSREG(pan, "S3_0_C4_C2_3")
 
+static inline u64 read_dczid(void)
+{
+	u64 v;
+
+	asm volatile("mrs %0, dczid_el0" : "=r"(v));
+	return v;
+}
+
 SYSREG(hcr_el2, "hcr_el2")
 SYSREG(hcrx_el2, "S3_4_C1_C2_2")
 SYSREG(mdcr_el2, "mdcr_el2")
