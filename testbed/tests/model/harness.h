@@ -193,5 +193,7 @@ u64 wl_access(u64 va);		/* loads of va and stores of va + 8, 5000 */
 extern char wl_access_ldr[];
 u64 wl_mix(u64 loops);		/* loads, stores, branches, FP; about 60 a loop */
 extern char wl_mix_start[], wl_mix_end[];
+u64 wl_rare(u64 loops);		/* many misses, walks and mispredicted branches */
+extern char wl_rare_start[], wl_rare_end[];
 
 #endif

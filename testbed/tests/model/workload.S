@@ -89,6 +89,34 @@ wl_mix_start:
 wl_mix_end:
 	ret
 
+	/*
+	 * u64 wl_rare(loops): what is rare in wl_mix. Loads of 1024 pages, one
+	 * line each, in turn: of the TLB and all caches but the LLC, most miss.
+	 * Branches on bits of a shift register, of which half is mispredicted.
+	 * BUF2 is where the pages are.
+	 */
+	.globl	wl_rare, wl_rare_start, wl_rare_end
+wl_rare:
+	mov	x9, #0x44000000
+	mov	x10, #0
+	mov	x11, #1
+wl_rare_start:
+	eor	x11, x11, x11, lsl #13
+	eor	x11, x11, x11, lsr #7
+	eor	x11, x11, x11, lsl #17
+	.irp	bit, 20, 23, 29, 34
+	ldr	x1, [x9, x10]
+	add	x10, x10, #0x1, lsl #12
+	and	x10, x10, #0x3fffff
+	tbz	x11, #\bit, 1f
+	nop
+1:	ldr	x2, [x9]
+	.endr
+	subs	x0, x0, #1
+	b.ne	wl_rare_start
+wl_rare_end:
+	ret
+
 	.bss
 	.balign	64
 wl_data:
