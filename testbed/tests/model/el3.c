@@ -114,7 +114,7 @@ static void check_nv(void)
 {
 	int nspb, read;
 
-	if (!FIELD(read_id_aa64mmfr2(), 27, 24))
+	if (!feature("nv", FIELD(read_id_aa64mmfr2(), 27, 24), 1))
 		return;
 	for (nspb = 0; nspb < 4; nspb++) {
 		mdcr_el3(NSPB(nspb) | ENPMSN | ENPMS3);
@@ -214,7 +214,7 @@ static void check_fgten(void)
 {
 	const struct spe_reg *r = &spe_regs[R_PMBIDR];
 
-	if (!FIELD(read_id_aa64mmfr0(), 59, 56))
+	if (!feature("fgt", FIELD(read_id_aa64mmfr0(), 59, 56), 1))
 		return;
 	write_hdfgrtr_el2(read_hdfgrtr_el2() | BIT(63));
 	isb();
@@ -396,10 +396,8 @@ static void check_realm(void)
 {
 	int nspbe, realm, k;
 
-	if (!FIELD(read_id_aa64pfr0(), 55, 52)) {
-		ok(!arg("rme", 0), "FEAT_RME is as the case says");
+	if (!feature("rme", FIELD(read_id_aa64pfr0(), 55, 52), 0))
 		return;
-	}
 	for (nspbe = 0; nspbe < 2; nspbe++)
 		for (realm = 0; realm < 2; realm++) {
 			int want = nspbe == realm, n, in = 0, bad = 0;

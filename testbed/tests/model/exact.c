@@ -110,10 +110,8 @@ static void check_nv2(void)
 	};
 	int n, i, in = 0;
 
-	if (FIELD(read_id_aa64mmfr2(), 27, 24) < 2) {
-		ok(!arg("nv2", 1), "FEAT_NV2 is as the case says");
+	if (!feature("nv2", FIELD(read_id_aa64mmfr2(), 27, 24) >= 2, 1))
 		return;
-	}
 	page = alloc_page();
 	write_vncr_el2((u64)page);
 	hcr_set(HCR_NV | HCR_NV2, 0);

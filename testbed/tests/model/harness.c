@@ -258,6 +258,12 @@ u64 arg(const char *name, u64 def)
 	return v;
 }
 
+int feature(const char *name, int has, int def)
+{
+	is(!!has, arg(name, def), "%s is as the case says", name);
+	return has;
+}
+
 /* --- exceptions ----------------------------------------------------------- */
 
 struct frame {

@@ -35,6 +35,11 @@ int streq(const char *a, const char *b);
  * a number, or the default if it is not there.
  */
 u64 arg(const char *name, u64 def);
+/*
+ * A feature of the CPU, by what an ID register says. The case says NAME=0 or 1
+ * where it is not the default, so that no test is left out unnoticed. Gives has.
+ */
+int feature(const char *name, int has, int def);
 /* The text of an argument, "" if it is not there. */
 const char *arg_text(const char *name);
 

@@ -3,8 +3,8 @@
  * Records against what was executed: operation, addresses, branch target,
  * events, context, timestamp, physical address (Arm ARM D17.6, D18).
  *
- * What a CPU has (FPF, CRR, PBT, LDS, SVE, MOPS) is read from its ID registers;
- * regs.c checks that those are what the command line asked for.
+ * Arguments: fpf, crr, pbt and lds are 1 on a CPU that has them; sve, mops and
+ * nv2 are 0 on one that does not.
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
@@ -552,7 +552,7 @@ static void check_nv2(void)
 	u64 *page = alloc_page();
 	int e2spe, i, n;
 
-	if (FIELD(read_id_aa64mmfr2(), 27, 24) < 2)
+	if (!feature("nv2", FIELD(read_id_aa64mmfr2(), 27, 24) >= 2, 1))
 		return;
 	write_vncr_el2((u64)page);
 	for (e2spe = 0; e2spe < 2; e2spe++) {
@@ -605,19 +605,23 @@ void test_main(void)
 	write_pmbsr(0);
 	spe_start(&s);		/* fills in id */
 	spe_stop(&s);
+	feature("fpf", !!(id.pmsidr & PMSIDR_FPF), 0);
+	feature("crr", !!(id.pmsidr & PMSIDR_CRR), 0);
+	feature("pbt", !!(id.pmsidr & PMSIDR_PBT), 0);
+	feature("lds", !!(id.pmsidr & PMSIDR_LDS), 0);
 	for (el = 0; el < 2; el++) {
 		sample(rec_base, 3000, el, 0x100);
 		check_table(expect_base, el);
 	}
 	check_exceptions();
-	if (FIELD(read_id_aa64pfr0(), 35, 32)) {
+	if (feature("sve", FIELD(read_id_aa64pfr0(), 35, 32), 1)) {
 		write_zcr_el2(1);		/* 256 bits */
 		write_zcr_el1(1);
 		isb();
 		sample(rec_sve, 10000, 1, 0x100);
 		check_table(expect_sve, 1);
 	}
-	if (FIELD(read_id_aa64isar2(), 19, 16)) {
+	if (feature("mops", FIELD(read_id_aa64isar2(), 19, 16), 1)) {
 		write_hcrx_el2(read_hcrx_el2() | BIT(11));	/* MSCEn */
 		isb();
 		sample(rec_mops, 10000, 1, 0x100);

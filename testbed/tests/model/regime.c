@@ -275,6 +275,7 @@ void test_main(void)
 	spe_stop(&s);
 	ok(FIELD(mmfr0, 23, 20) && FIELD(mmfr0, 27, 24) != 15,
 	   "the CPU has granules of 16K and 64K");
+	feature("vhe", has_vhe(), 1);
 	for (owner = 1; owner <= 1 + has_vhe(); owner++)
 		for (i = 0; i < ARRAY_SIZE(granules); i++)
 			check_upper(owner, &granules[i]);

@@ -259,15 +259,12 @@ static void check_branches(void)
 
 void test_main(void)
 {
-	int sve = FIELD(read_id_aa64pfr0(), 35, 32) != 0;
-
 	write_pmscr_el1(0);
 	write_pmscr_el2(0);
 	write_pmbsr(0);
 	CHECK(1, mem, BUF2, "");
 	CHECK(1, exec, 0, "");
-	is(sve, arg("sve", 1), "SVE is as the case says");
-	if (sve) {
+	if (feature("sve", FIELD(read_id_aa64pfr0(), 35, 32), 1)) {
 		write_zcr_el2(1);
 		write_zcr_el1(1);
 		isb();

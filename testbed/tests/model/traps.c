@@ -4,7 +4,7 @@
  * EL0, HCR_EL2.NV, the redirections of FEAT_VHE and FEAT_NV2, and
  * PMBIDR_EL1.P as each Exception level sees it (access pseudocode of D24.7).
  *
- * Argument: fgt=0 on a CPU without FEAT_FGT.
+ * Arguments: fgt, nv, nv2 and vhe are 0 on a CPU without these features.
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
@@ -245,7 +245,7 @@ static void check_el1_names(void)
 			   "EL1: %s of %s is UNDEFINED", read ? "a read" : "a write",
 			   r->name);
 		}
-	if (!FIELD(read_id_aa64mmfr2(), 27, 24))
+	if (!feature("nv", FIELD(read_id_aa64mmfr2(), 27, 24), 1))
 		return;
 	hcr_set(HCR_NV, 0);
 	for (k = R_PMSCR_EL2; k <= R_PMSCR_EL12; k++)
@@ -263,7 +263,7 @@ static void check_nv2(void)
 	u64 *page = alloc_page();
 	int k, nv1;
 
-	if (FIELD(read_id_aa64mmfr2(), 27, 24) < 2)
+	if (!feature("nv2", FIELD(read_id_aa64mmfr2(), 27, 24) >= 2, 1))
 		return;
 	write_vncr_el2((u64)page);
 	hcr_set(HCR_NV | HCR_NV2, 0);
@@ -475,7 +475,7 @@ void test_main(void)
 	check_el1_names();
 	check_p();
 	check_no_effect();
-	if (has_vhe())
+	if (feature("vhe", has_vhe(), 1))
 		check_vhe();
 	check_nv2();
 }
