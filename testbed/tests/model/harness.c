@@ -266,6 +266,14 @@ int feature(const char *name, int has, int def)
 
 /* --- exceptions ----------------------------------------------------------- */
 
+/* By Aff0; the first CPU of the second cluster, of Aff1, is number 2. */
+static int cpu_number(void)
+{
+	u64 mpidr = read_mpidr();
+
+	return (mpidr & 3) | (mpidr >> 8 & 1) << 1;
+}
+
 struct frame {
 	u64 x[31];
 	u64 elr, spsr, esr, far;
@@ -311,7 +319,7 @@ void handle_exception(struct frame *f, int el, int vec)
 	case 0:
 		if (el == 2 && imm == RETURN &&
 		    (ec == ESR_HVC || ec == ESR_HVC32 || ec == ESR_SVC))
-			leave_lower(f->x[0], lower_sp[read_mpidr() & 3]);
+			leave_lower(f->x[0], lower_sp[cpu_number()]);
 		if (el == 1 && (ec == ESR_SVC || ec == ESR_SVC32) && imm == RETURN)
 			hvc_return(f->x[0], (u64)f + 288);
 		if (el == 3 && ec == ESR_SMC && imm == 1) {
@@ -346,7 +354,7 @@ u64 el3_mdcr_reset = -1UL;
 
 u64 run_spsr(u64 spsr, fn_t fn, u64 arg)
 {
-	return enter_lower(fn, arg, spsr, &lower_sp[read_mpidr() & 3]);
+	return enter_lower(fn, arg, spsr, &lower_sp[cpu_number()]);
 }
 
 u64 run_at(int el, fn_t fn, u64 arg)
@@ -576,7 +584,7 @@ void secondary_cpu(void);
 
 void secondary_cpu(void)
 {
-	int cpu = read_mpidr() & 3;
+	int cpu = cpu_number();
 	fn_t fn;
 
 	mmu_on();
@@ -599,7 +607,8 @@ void cpu_start(int cpu, fn_t fn, u64 arg)
 	dsb();
 	mailbox[cpu].fn = fn;
 	if (!up[cpu]) {
-		u64 r = psci_call(PSCI_CPU_ON, cpu, (u64)_start, 0);
+		u64 target = cpu == OTHER_CLUSTER ? 0x100 : cpu;
+		u64 r = psci_call(PSCI_CPU_ON, target, (u64)_start, 0);
 
 		if (r)
 			bail("PSCI CPU_ON gives %#lx", r);
@@ -652,7 +661,7 @@ static u64 gic_groups(u64 r)
 
 void gic_init(void)
 {
-	u64 r = GICR + (read_mpidr() & 3) * 0x20000;
+	u64 r = GICR + cpu_number() * 0x20000;
 
 	write32(r + 0x14, read32(r + 0x14) & ~2U);	/* WAKER.ProcessorSleep */
 	while (read32(r + 0x14) & 4)
@@ -675,7 +684,7 @@ void gic_init(void)
 
 int irq_pending(void)
 {
-	u64 r = GICR + (read_mpidr() & 3) * 0x20000;
+	u64 r = GICR + cpu_number() * 0x20000;
 
 	return read32(r + 0x10000 + 0x200) >> PMBIRQ & 1;
 }

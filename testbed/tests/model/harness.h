@@ -95,7 +95,11 @@ extern u64 el3_mdcr_reset;
 void set_vhe(int e2h, int tge);
 void hcr_set(u64 set, u64 clear);
 
-/* CPU 1 runs fn(arg) at EL2; cpu_wait() gives its result. */
+/*
+ * CPU 1, or 2, the first of another cluster where there are more than 16, runs
+ * fn(arg) at EL2; cpu_wait() gives its result.
+ */
+#define OTHER_CLUSTER	2
 void cpu_start(int cpu, fn_t fn, u64 arg);
 u64 cpu_wait(int cpu);
 

@@ -21,8 +21,10 @@
 
 	/* x0 = top of the stack of this CPU for Exception level \el */
 	.macro	cpu_stack el
-	mrs	x0, mpidr_el1
+	mrs	x0, mpidr_el1		/* as cpu_number() */
+	ubfx	x2, x0, #8, #1
 	and	x0, x0, #3
+	orr	x0, x0, x2, lsl #1
 	ldr	x1, =__stacks
 	mov	x2, #CPU_STACKS
 	madd	x0, x0, x2, x1
@@ -89,7 +91,7 @@ _start:
 	msr	sp_el0, x0
 	isb
 	mrs	x0, mpidr_el1
-	ands	x0, x0, #0xff
+	ands	x0, x0, #0xffff
 	b.ne	1f
 	bl	boot_cpu
 1:	bl	secondary_cpu

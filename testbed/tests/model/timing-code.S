@@ -40,6 +40,7 @@
 #define DS_L2		0x08
 #define DS_PEER		0x09
 #define DS_LLC		0x0b
+#define DS_CLUSTER	0x0c
 #define DS_REMOTE	0x0d
 #define DS_DRAM		0x0e
 #define DS_NONE		0xff
@@ -176,6 +177,10 @@ time_\name :
 	rows_end
 	rows	load_peer
 	mem	"another CPU stored", 62, 1, PEER, DS_PEER, ldr x1, [x0]
+	mem	"own line", 6, 1, HIT_L1, DS_L1, ldr x1, [x0]
+	rows_end
+	rows	load_cluster
+	mem	"a CPU of another cluster stored", 92, 1, PEER, DS_CLUSTER, ldr x1, [x0]
 	mem	"own line", 6, 1, HIT_L1, DS_L1, ldr x1, [x0]
 	rows_end
 	rows	load_remote

@@ -5,7 +5,8 @@
  * issue and translation latency, these events, and this Data Source. E[8], E[9]
  * and E[10], and E[19], E[20], E[21] and E[23] of SPEv1p4, follow from them.
  *
- * Arguments: sockets=N, as in -smp; sve=0 on a CPU without SVE.
+ * Arguments: sockets=N, as in -smp; cluster=1 where there are two clusters; sve=0
+ * on a CPU without SVE.
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
@@ -33,6 +34,7 @@ BLOCKS(regime);
 BLOCKS(load_cold);
 BLOCKS(load_hit);
 BLOCKS(load_peer);
+BLOCKS(load_cluster);
 BLOCKS(load_remote);
 BLOCKS(store_cold);
 BLOCKS(store_hit);
@@ -170,13 +172,14 @@ static u64 sample_there(u64 p)
 	return 0;
 }
 
-static void check_there(const struct row *rows, fn_t fn, u64 arg)
+static void check_there(const struct row *rows, fn_t fn, u64 va)
 {
-	struct job j = { .fn = fn, .arg = arg };
+	struct job j = { .fn = fn, .arg = va };
+	int cpu = arg("cluster", 0) ? OTHER_CLUSTER : 1;
 
-	cpu_start(1, sample_there, (u64)&j);
-	cpu_wait(1);
-	check_rows(rows, j.n, "CPU 1: ");
+	cpu_start(cpu, sample_there, (u64)&j);
+	cpu_wait(cpu);
+	check_rows(rows, j.n, "other CPU: ");
 }
 
 #define CHECK_THERE(name, arg)	check_there(rows_##name, time_##name, arg)
@@ -184,20 +187,17 @@ static void check_there(const struct row *rows, fn_t fn, u64 arg)
 /* The directory: who stored last, and has the other seen it? Each stores once. */
 static void check_two_cpus(u64 va)
 {
-	int remote = arg("sockets", 1) > 1;
+	const struct row *rows = arg("sockets", 1) > 1 ? rows_load_remote :
+				 arg("cluster", 0) ? rows_load_cluster : rows_load_peer;
+	fn_t fn = arg("sockets", 1) > 1 ? time_load_remote :
+		  arg("cluster", 0) ? time_load_cluster : time_load_peer;
 
 	CHECK(1, load_cold, va, "CPU 0: ");
 	CHECK_THERE(store_cold, va);
-	if (remote)
-		CHECK(1, load_remote, va, "CPU 0: ");
-	else
-		CHECK(1, load_peer, va, "CPU 0: ");
+	check(1, rows, fn, va, "CPU 0: ");
 	CHECK_THERE(load_hit, va);
 	CHECK(1, store_hit, va, "CPU 0: ");
-	if (remote)
-		CHECK_THERE(load_remote, va);
-	else
-		CHECK_THERE(load_peer, va);
+	check_there(rows, fn, va);
 	CHECK(1, load_hit, va, "CPU 0: ");
 }
 
