@@ -5,7 +5,7 @@
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
-	.arch	armv8.5-a+memtag+sve
+	.arch	armv8.8-a+memtag+sve+mops
 	.text
 	/* u64 mte_access(va), at EL1: va's tag becomes that of its memory */
 	.globl	mte_access, mte_ldr, mte_str, mte_ldtr, mte_sttr, mte_ld1, mte_ldxr, mte_stxr
@@ -120,6 +120,14 @@ mte_ops:
 	dc	gzva, x10
 	op	"DC GZVA, misaligned", LDST, 0x11, 0x480
 	dc	gzva, x11
+	add	x12, x0, #0x800
+	mov	x13, #64
+	op	"SETP", LDST, 0x25, 0x800, 1
+	setp	[x12]!, x13!, x9
+	op	"SETM", LDST, 0x25
+	setm	[x12]!, x13!, x9
+	op	"SETE", LDST, 0x25
+	sete	[x12]!, x13!, x9
 	/* of tags, but not of memory */
 	op	"IRG", OTHER, 0x00
 	irg	x3, x0

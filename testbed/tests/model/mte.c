@@ -95,11 +95,13 @@ struct op {
 extern const struct op mte_op_rows[];
 extern u64 mte_ops(u64);
 
-/* Loads and stores of unspecified registers come with SPEv1p1. */
+/* Those of unspecified registers come with SPEv1p1, of tags and sets with SPEv1p3. */
 static u32 op_sub(const struct op *o)
 {
 	u32 sub = o->sub;
 
+	if (id.pmsver < 4 && sub == 0x25)
+		sub = 0x11;
 	if (id.pmsver < 4 && (sub & ~1) == 0x14)
 		sub = 0x10 | (sub & 1);
 	if (id.pmsver < 2 && (sub & ~1) == 0x10)
@@ -192,6 +194,8 @@ void test_main(void)
 	spe_start(&s);		/* fills in id */
 	spe_stop(&s);
 	hcr_set(HCR_ATA, 0);
+	feature("mops", FIELD(read_id_aa64isar2(), 19, 16), 1);
+	write_hcrx_el2(read_hcrx_el2() | BIT(11));	/* MSCEn */
 	write_zcr_el2(1);
 	write_zcr_el1(1);
 	write_mair_el1(0xf0ff00);	/* 2: Normal Tagged */
