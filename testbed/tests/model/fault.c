@@ -876,6 +876,59 @@ static void check_hw_table(void)
 	}
 }
 
+/*
+ * Stage 2's descriptor of a stage 1 table: the walk's read sets its Access flag,
+ * and the update of the stage 1 descriptor makes it dirty.
+ */
+static void check_hw_table_s2(void)
+{
+	static const struct {
+		const char *name;
+		int update;		/* stage 1's descriptor is old */
+	} rows[] = { { "read by the walk", 0 }, { "written by the walk", 1 } };
+	int f = !!(read_pmbidr() & PMBIDR_F);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct session s;
+		u64 *e1, *e2, ipa, table, before1, before2, want2;
+
+		set_regime(EL10_S2);
+		map_window(3);
+		e1 = pte(el1_root, 0, VA, 2);
+		table = *e1 & PTE_ADDR;
+		ipa = ipa_window() + (table - RAM);
+		map(s2_root, s2_start_level, ipa, table, PAGE_SIZE, 3, S2_RW);
+		e2 = pte(s2_root, s2_start_level, ipa, 3);
+		*e1 = (*e1 & ~PTE_ADDR) | ipa;
+		e1 = (u64 *)table + (VA >> 12 & 511);
+		if (rows[i].update)
+			*e1 &= ~PTE_AF;
+		before1 = *e1;
+		want2 = *e2 | PTE_DBM | (rows[i].update ? S2_WRITE : 0);
+		*e2 = before2 = clean(2, *e2 & ~PTE_AF, 1);
+		if (!rows[i].update)
+			want2 &= ~S2_WRITE;
+		set_hw(1, 1, 1);
+		set_hw(2, 1, 1);
+		s = plain();
+		buf_paint(BUF, 0x1000);
+		spe_run(&s, 1, wl_spin, LOOPS);
+		is(s.end_pmbsr, f ? 0 : PMBSR_ABORT(EC_STAGE2, 0x0b),
+		   "F=%d: a stage 1 table whose page is old and clean, %s: %s", f,
+		   rows[i].name, f ? "no event" : "fault of stage 2");
+		is(*e1, before1 | (f ? PTE_AF : 0),
+		   "F=%d: a stage 1 table whose page is old and clean, %s: stage 1's descriptor",
+		   f, rows[i].name);
+		is(*e2, f ? want2 : before2,
+		   "F=%d: a stage 1 table whose page is old and clean, %s: stage 2's descriptor of it",
+		   f, rows[i].name);
+		set_hw(1, 0, 0);
+		set_hw(2, 0, 0);
+		leave_regime();
+	}
+}
+
 /* --- External aborts on writes ------------------------------------------------ */
 
 /*
@@ -1021,6 +1074,7 @@ void test_main(void)
 			check_hw_tlb(r);
 		}
 		check_hw_table();
+		check_hw_table_s2();
 	}
 	is(PMBIDR_EA(id.pmbidr), arg("ea", id.pmsver >= 4), "PMBIDR_EL1.EA is as the case says");
 	for (r = EL10; r <= last_regime(); r++) {

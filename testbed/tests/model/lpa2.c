@@ -337,6 +337,46 @@ static void check_stage2(void)
 	leave_regime();
 }
 
+/* Access flag and dirty state of a block of level 0, managed by hardware */
+static void check_hw(enum regime r)
+{
+	int stage2 = r == EL10_S2;
+	u64 tcr, hw, v, *e;
+	struct session s;
+
+	set_regime(r);
+	if (stage2)
+		map_s2(0);
+	else
+		map_s1(0);
+	e = pte(stage2 ? root_s2 : root(), START, VA, 0);
+	v = stage2 ? *e & ~(PTE_AF | S2_WRITE) : (*e & ~PTE_AF) | PTE_RO;
+	*e = v | PTE_DBM;
+	hw = 3UL << (stage2 || r == EL2_NVHE ? 21 : 39);
+	tcr = stage2 ? read_vtcr_el2() : r == EL10 ? read_tcr_el1() : read_tcr_el2();
+	if (stage2)
+		write_vtcr_el2(tcr | hw);
+	else if (r == EL10)
+		write_tcr_el1(tcr | hw);
+	else
+		write_tcr_el2(tcr | hw);
+	isb();
+	tlbi_all();
+	s = plain();
+	expect_records(&s, stage2 ? "stage 2 " : "", "HA=1, HD=1, old and clean block of level 0");
+	is(*e, stage2 ? v | PTE_DBM | PTE_AF | S2_WRITE : (v | PTE_DBM | PTE_AF) & ~PTE_RO,
+	   "%s: HA=1, HD=1, block of level 0: AF=1 and dirty", regime_name[r]);
+	if (stage2)
+		write_vtcr_el2(tcr);
+	else if (r == EL10)
+		write_tcr_el1(tcr);
+	else
+		write_tcr_el2(tcr);
+	isb();
+	tlbi_all();
+	leave_regime();
+}
+
 /*
  * The base register has an address without memory, or one beyond the output
  * size, which is a fault of level 0 wherever the lookup starts. As in fault.c,
@@ -438,6 +478,10 @@ void test_main(void)
 	check_stage1(EL2_NVHE);
 	check_stage1(EL20);
 	check_stage2();
+	check_hw(EL10);
+	check_hw(EL10_S2);
+	check_hw(EL2_NVHE);
+	check_hw(EL20);
 	check_base(EL10);
 	check_base(EL10_S2);
 	check_base(EL20);
