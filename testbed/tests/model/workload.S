@@ -93,6 +93,7 @@ wl_mix_end:
 	 * u64 wl_rare(loops): what is rare in wl_mix. Loads of 1024 pages, one
 	 * line each, in turn: of the TLB and all caches but the LLC, most miss.
 	 * Branches on bits of a shift register, of which half is mispredicted.
+	 * Loads over the end of a line.
 	 * BUF2 is where the pages are.
 	 */
 	.globl	wl_rare, wl_rare_start, wl_rare_end
@@ -111,6 +112,7 @@ wl_rare_start:
 	tbz	x11, #\bit, 1f
 	nop
 1:	ldr	x2, [x9]
+	ldur	x3, [x9, #60]
 	.endr
 	subs	x0, x0, #1
 	b.ne	wl_rare_start
