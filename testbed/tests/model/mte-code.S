@@ -5,10 +5,12 @@
  *
  * Copyright (c) 2026 The kvm-arm64-spe developers
  */
-	.arch	armv8.8-a+memtag+sve+mops
+	.arch	armv8.8-a+memtag+lse+sve+mops
 	.text
 	/* u64 mte_access(va), at EL1: va's tag becomes that of its memory */
 	.globl	mte_access, mte_ldr, mte_str, mte_ldtr, mte_sttr, mte_ld1, mte_ldxr, mte_stxr
+	.globl	mte_sp_ldr, mte_sp_ldur, mte_sp_ldp, mte_sp_str, mte_sp_ldxr, mte_sp_stxr
+	.globl	mte_sp_ldar, mte_sp_ldadd, mte_sp_pre, mte_sp_post, mte_sp_reg
 mte_access:
 	stg	x0, [x0]
 	mov	x1, #3000
@@ -28,6 +30,31 @@ mte_ldxr:
 	ldxr	x2, [x0]
 mte_stxr:
 	stxr	w3, x2, [x0]
+	mov	x8, sp
+	mov	sp, x0
+mte_sp_ldr:
+	ldr	x2, [sp]
+mte_sp_ldur:
+	ldur	x2, [sp, #1]
+mte_sp_ldp:
+	ldp	x2, x3, [sp]
+mte_sp_str:
+	str	xzr, [sp]
+mte_sp_ldxr:
+	ldxr	x2, [sp]
+mte_sp_stxr:
+	stxr	w3, x2, [sp]
+mte_sp_ldar:
+	ldar	x2, [sp]
+mte_sp_ldadd:
+	ldadd	xzr, x2, [sp]
+mte_sp_pre:
+	ldr	x2, [sp, #0]!
+mte_sp_post:
+	ldr	x2, [sp], #0
+mte_sp_reg:
+	ldr	x2, [sp, xzr]
+	mov	sp, x8
 	subs	x1, x1, #1
 	b.ne	1b
 	ret

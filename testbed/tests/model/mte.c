@@ -15,7 +15,9 @@
 
 extern u64 mte_access(u64);
 extern char mte_ldr[], mte_str[], mte_ldtr[], mte_sttr[], mte_ld1[],
-	mte_ldxr[], mte_stxr[];
+	mte_ldxr[], mte_stxr[], mte_sp_ldr[], mte_sp_ldur[], mte_sp_ldp[],
+	mte_sp_str[], mte_sp_ldxr[], mte_sp_stxr[], mte_sp_ldar[], mte_sp_ldadd[],
+	mte_sp_pre[], mte_sp_post[], mte_sp_reg[];
 
 #define MAX_RECS	8192
 static struct record recs[MAX_RECS];
@@ -35,10 +37,19 @@ static const struct {
 	const char *name;
 	char *pc;
 	int unpriv;
+	int unchecked;		/* SP with an immediate that is not written back */
+	u64 offset;
 } insns[] = {
-	{ "LDR", mte_ldr, 0 }, { "STR", mte_str, 0 }, { "LDTR", mte_ldtr, 1 },
-	{ "STTR", mte_sttr, 1 }, { "LD1D", mte_ld1, 0 },
-	{ "LDXR", mte_ldxr, 0 }, { "STXR", mte_stxr, 0 },
+	{ "LDR", mte_ldr, 0, 0, 0 }, { "STR", mte_str, 0, 0, 0 },
+	{ "LDTR", mte_ldtr, 1, 0, 0 }, { "STTR", mte_sttr, 1, 0, 0 },
+	{ "LD1D", mte_ld1, 0, 0, 0 },
+	{ "LDXR", mte_ldxr, 0, 0, 0 }, { "STXR", mte_stxr, 0, 0, 0 },
+	{ "LDR [SP]", mte_sp_ldr, 0, 1, 0 }, { "LDUR [SP, #1]", mte_sp_ldur, 0, 1, 1 },
+	{ "LDP [SP]", mte_sp_ldp, 0, 1, 0 }, { "STR [SP]", mte_sp_str, 0, 1, 0 },
+	{ "LDXR [SP]", mte_sp_ldxr, 0, 1, 0 }, { "STXR [SP]", mte_sp_stxr, 0, 1, 0 },
+	{ "LDAR [SP]", mte_sp_ldar, 0, 1, 0 }, { "LDADD [SP]", mte_sp_ldadd, 0, 1, 0 },
+	{ "LDR [SP, #0]!", mte_sp_pre, 0, 0, 0 }, { "LDR [SP], #0", mte_sp_post, 0, 0, 0 },
+	{ "LDR [SP, XZR]", mte_sp_reg, 0, 0, 0 },
 };
 
 static void check(int tcf, int tcf0, int tagged, int tag, int tcma)
@@ -62,8 +73,9 @@ static void check(int tcf, int tcf0, int tagged, int tag, int tcma)
 	tlbi_all();
 	n = decode_all(BUF, s.end_pmbptr, recs, MAX_RECS);
 	for (k = 0; k < ARRAY_SIZE(insns); k++) {
-		int want = (insns[k].unpriv ? tcf0 : tcf) && tagged && !(tcma && !tag);
-		u64 pa = BUF2 + (va & PAGE_SIZE), first = 0;
+		int want = (insns[k].unpriv ? tcf0 : tcf) && tagged && !(tcma && !tag) &&
+			   !insns[k].unchecked;
+		u64 pa = BUF2 + (va & PAGE_SIZE) + insns[k].offset, first = 0;
 		int in = 0, bad = 0;
 
 		pa |= BIT(63) | (want ? PA_CH | (u64)tag << 56 : 0);
