@@ -155,6 +155,15 @@ mte_ops:
 	setm	[x12]!, x13!, x9
 	op	"SETE", LDST, 0x25
 	sete	[x12]!, x13!, x9
+	/* with tags: what is written with a tag is not checked */
+	add	x12, x0, #0x900
+	mov	x13, #64
+	op	"SETGP", LDST, 0x25, 0x900
+	setgp	[x12]!, x13!, x9
+	op	"SETGM", LDST, 0x25
+	setgm	[x12]!, x13!, x9
+	op	"SETGE", LDST, 0x25
+	setge	[x12]!, x13!, x9
 	/* of tags, but not of memory */
 	op	"IRG", OTHER, 0x00
 	irg	x3, x0
