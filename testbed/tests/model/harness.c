@@ -598,16 +598,23 @@ void secondary_cpu(void)
 	}
 }
 
+/* CPU numbers are those of QEMU but where the second cluster has a CPU. */
+static int two_clusters(void)
+{
+	return arg("cluster", 0);
+}
+
 void cpu_start(int cpu, fn_t fn, u64 arg)
 {
 	static int up[4];
+	int clusters = two_clusters();
 
 	mailbox[cpu].arg = arg;
 	mailbox[cpu].done = 0;
 	dsb();
 	mailbox[cpu].fn = fn;
 	if (!up[cpu]) {
-		u64 target = cpu == OTHER_CLUSTER ? 0x100 : cpu;
+		u64 target = cpu == OTHER_CLUSTER && clusters ? 0x100 : cpu;
 		u64 r = psci_call(PSCI_CPU_ON, target, (u64)_start, 0);
 
 		if (r)
