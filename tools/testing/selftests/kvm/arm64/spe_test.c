@@ -1398,27 +1398,35 @@ static void test_rearm(const void *arg)
 	spe_vm_free(&v);
 }
 
-/* The SPU's line of /proc/interrupts: the interrupt, and how many came on @cpu, or on all */
+/* The SPU's lines of /proc/interrupts: the interrupt, and how many came on @cpu */
 static u64 host_irqs(int cpu, int *irq)
 {
-	char line[4096];
+	char *line = NULL, *p;
+	int i, column = -1;
+	size_t size = 0;
 	u64 n = 0, val;
 	FILE *f;
-	int i;
 
 	f = fopen("/proc/interrupts", "r");
 	TEST_ASSERT(f, "/proc/interrupts");
-	while (fgets(line, sizeof(line), f)) {
-		char *p = strchr(line, ':');
 
+	/* CPUs that are offline have no column */
+	TEST_ASSERT(getline(&line, &size, f) > 0, "/proc/interrupts");
+	for (i = 0, p = strstr(line, "CPU"); p; i++, p = strstr(p + 1, "CPU")) {
+		if (atoi(p + 3) == cpu)
+			column = i;
+	}
+	while (getline(&line, &size, f) > 0) {
+		p = strchr(line, ':');
 		if (!p || !strstr(line, "arm_spe"))
 			continue;
 		if (irq)
 			*irq = atoi(line);
-		for (i = 0, p++, val = 0; i <= cpu; i++)
+		for (i = 0, p++, val = 0; i <= column; i++)
 			val = strtoull(p, &p, 10);
 		n += val;
 	}
+	free(line);
 	fclose(f);
 	return n;
 }
@@ -1448,8 +1456,11 @@ static struct irq_count irq_count_open(int cpu)
 	TEST_ASSERT(irq, "the SPU's interrupt is not in /proc/interrupts");
 
 	f = fopen("/sys/kernel/tracing/events/irq/irq_handler_exit/id", "r");
-	if (!f)
-		spe_skip("no tracepoint irq_handler_exit in /sys/kernel/tracing");
+	if (!f) {
+		ksft_print_msg("no tracefs: interrupts without a handler are not counted\n");
+		c.fd = -1;
+		return c;
+	}
 	TEST_ASSERT(fscanf(f, "%llu", &attr.config) == 1, "irq_handler_exit/id");
 	fclose(f);
 
@@ -1464,10 +1475,13 @@ static struct irq_count irq_count_open(int cpu)
 /* None was without a handler, and no more came than the guest had @events. */
 static void irq_count_check(struct irq_count *c, u64 events)
 {
-	u64 taken = host_irqs(c->cpu, NULL) - c->taken, unhandled;
+	u64 taken = host_irqs(c->cpu, NULL) - c->taken, unhandled = 0;
 
-	TEST_ASSERT(read(c->fd, &unhandled, sizeof(unhandled)) == sizeof(unhandled), "read");
-	close(c->fd);
+	if (c->fd >= 0) {
+		TEST_ASSERT(read(c->fd, &unhandled, sizeof(unhandled)) == sizeof(unhandled),
+			    "read");
+		close(c->fd);
+	}
 	TEST_ASSERT(!unhandled, "no handler took %lu of %lu interrupts", unhandled, taken);
 	TEST_ASSERT(taken <= events, "%lu interrupts of %lu events", taken, events);
 }
@@ -1604,7 +1618,6 @@ static int pin_to_spu(void)
 	TEST_FAIL("the SPU has no CPU");
 }
 
-/* Interrupts of the SPU that the host has taken on a CPU */
 static void host_work(u64 n)
 {
 	while (n--)
