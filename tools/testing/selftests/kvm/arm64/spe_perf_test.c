@@ -241,11 +241,6 @@ static void measure(const struct backing *b, u64 size)
 	print(&v, "enable unchanged", v.ctl->ticks, REPEATS);
 	print(&v, "disable", v.ctl->disable, REPEATS);
 
-	v.ctl->parts = 2;
-	run(&v, OP_ENABLE, REPEATS);
-	print(&v, "alternating halves", v.ctl->ticks, REPEATS);
-	v.ctl->parts = 1;
-
 	/* The first page has been replaced by another while it was disabled */
 	pte = virt_get_pte_hva(v.vm, BUF_BASE);
 	old = *pte;
@@ -253,7 +248,15 @@ static void measure(const struct backing *b, u64 size)
 	run(&v, OP_ENABLE, 1);
 	ticks = v.ctl->ticks[0];
 	print(&v, "one page changed", &ticks, 1);
+	perf_vm_free(&v);
 
+	/* Of a buffer that was never enabled as a whole */
+	v = perf_vm_create(b, size, true);
+	v.ctl->parts = 2;
+	run(&v, OP_TRAP, REPEATS);
+	run(&v, OP_ENABLE, 2);
+	run(&v, OP_ENABLE, REPEATS);
+	print(&v, "alternating halves", v.ctl->ticks, REPEATS);
 	perf_vm_free(&v);
 }
 
