@@ -2090,7 +2090,7 @@ static void guest_traps_code(void)
 	for (i = 0; i < c->iterations; i++) {
 		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), 0);
 		/* A kernel that looks for its mistakes executes much more for each */
-		if (i % 1000 == 999)
+		if (i % 100 == 99)
 			GUEST_SYNC(0);
 	}
 	GUEST_DONE();
