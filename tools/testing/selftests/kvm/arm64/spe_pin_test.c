@@ -1925,9 +1925,8 @@ static void test_pull(const void *arg)
 
 	for (i = 0; i < BUF_SIZE / page; i++)
 		elsewhere += before[i] != after[i];
-	ksft_print_msg("%s: %lu of %lu hit pins: unmapped %lu, protected %lu; acts %lu; stage 2 faults %lu\n",
-		       p->name, times, pulled, unmapped, protected, acts,
-		       vcpu_get_stat(v.vcpu, spe_stage2_fault));
+	ksft_print_msg("%s: %lu of %lu hit pins: unmapped %lu, protected %lu; acts %lu\n",
+		       p->name, times, pulled, unmapped, protected, acts);
 	ksft_print_msg("%s: %lu pages are elsewhere, %lu were moved\n", p->name, elsewhere,
 		       pages_moved);
 

@@ -2571,7 +2571,7 @@ static void guest_bad_code(void)
 	local_irq_disable();
 	guest_program(c);
 	if (c->arg)
-		*(volatile u32 *)c->arg;
+		READ_ONCE(*(u32 *)c->arg);
 
 	write_sysreg_s(c->pmbsr_held, SYS_PMBSR_EL1);
 	write_sysreg_s(c->ptr, SYS_PMBPTR_EL1);
@@ -2647,7 +2647,7 @@ static u32 map_device(void *hva, u64 len)
 	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, phys) != hva)
 		spe_skip("/dev/mem: %s", strerror(errno));
 	close(fd);
-	return ((volatile u32 *)hva)[1];
+	return READ_ONCE(((u32 *)hva)[1]);
 }
 
 static void test_bad(const void *arg)
@@ -2905,7 +2905,7 @@ static void test_bad(const void *arg)
 	}
 
 	if (bad == BAD_DEVICE || bad == BAD_DEVICE_USED) {
-		TEST_ASSERT_EQ(((volatile u32 *)hva)[1], device);
+		TEST_ASSERT_EQ(READ_ONCE(((u32 *)hva)[1]), device);
 		TEST_ASSERT(mmap(hva, pg, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == hva, "mmap");
 		memset(hva, CANARY, pg);
