@@ -74,6 +74,9 @@
 /* Room in the array that only splitting a range may use */
 #define SPE_SPLITS		64
 
+/* Room in the array that is kept for the next attempt */
+#define SPE_SPARE		(4 * SPE_SPLITS)
+
 /* Invalidations elsewhere in the VM that are waited for under SRCU */
 #define SPE_RETRIES		16
 
@@ -414,6 +417,36 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 	}
 
 	return 0;
+}
+
+/*
+ * The attempt is over. It took room for the worst case; what it did not need
+ * goes, since there is one array for each vCPU.
+ */
+static void spe_trim(struct kvm_spe_pins *pins)
+{
+	unsigned int want = READ_ONCE(pins->nr_ranges) + SPE_SPARE;
+	struct spe_range *new, *old;
+
+	if (pins->capacity <= want + SPE_SPARE)
+		return;
+
+	new = kvmalloc_array(want, sizeof(*new), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!new)
+		return;
+
+	old = new;
+	spin_lock(&pins->lock);
+	/* Notifiers may have split some meanwhile */
+	if (pins->nr_ranges + SPE_SPARE / 2 <= want) {
+		memcpy(new, pins->ranges, pins->nr_ranges * sizeof(*new));
+		old = pins->ranges;
+		pins->ranges = new;
+		pins->capacity = want;
+	}
+	spin_unlock(&pins->lock);
+
+	kvfree(old);
 }
 
 /* Give pages back to the host. May sleep; needs no mm. */
@@ -2156,6 +2189,7 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 		ret = spe_pin_window(vcpu, pins, ptr, limit, &regime, fault, fsc);
 		srcu_read_unlock(&vcpu->kvm->srcu, idx);
 	} while (ret == -EAGAIN);
+	spe_trim(pins);
 	spe_set_busy(pins, false);
 
 	if (ret >= 0) {
