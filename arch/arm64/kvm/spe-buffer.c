@@ -2068,12 +2068,6 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 		if (!ret && a.stop > ptr && !spe_commit(&a, regime))
 			ret = -EAGAIN;
 
-		/* The guest may have set up another buffer since */
-		if (!ret && a.stop > ptr && pins->leftover) {
-			pins->leftover = false;
-			spe_reap(pins, spe_match_unused);
-		}
-
 		if (ret || a.stop <= ptr)
 			spe_abort(&a, ret == -EAGAIN || ret == -EINTR || ret == -EBUSY);
 	}
@@ -2168,7 +2162,8 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 	before = vcpu->stat.spe_pin;
 
 	idx = srcu_read_lock(&vcpu->kvm->srcu);
-	if (!fault && spe_reuse(vcpu, pins, ptr, limit, &regime)) {
+	if (!fault && !pins->leftover &&
+	    spe_reuse(vcpu, pins, ptr, limit, &regime)) {
 		srcu_read_unlock(&vcpu->kvm->srcu, idx);
 		vcpu->arch.spe.hw_limit = limit;
 		vcpu->stat.spe_pin_reuse++;
@@ -2189,6 +2184,15 @@ int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 		ret = spe_pin_window(vcpu, pins, ptr, limit, &regime, fault, fsc);
 		srcu_read_unlock(&vcpu->kvm->srcu, idx);
 	} while (ret == -EAGAIN);
+
+	/*
+	 * For what an earlier call has pinned before it was interrupted. The
+	 * guest may have set up another buffer since, or this one cannot be had.
+	 */
+	if (ret >= 0 && pins->leftover) {
+		pins->leftover = false;
+		spe_reap(pins, spe_match_unused);
+	}
 	spe_trim(pins);
 	spe_set_busy(pins, false);
 

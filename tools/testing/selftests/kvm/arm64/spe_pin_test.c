@@ -47,6 +47,9 @@
 /* What guest_work() executes in one iteration */
 #define WORK_INSNS		3
 
+/* Iterations of a round that is not over soon; a part of the buffer may be full first */
+#define LONG_ROUND		100000000
+
 /* The other instructions of a round that may be sampled, at most */
 #define ROUND_INSNS		64
 
@@ -77,6 +80,8 @@ struct guest_ctl {
 	u64 pgds[NR_PGDS];	/* 0, or TTBR0_EL1 */
 	u64 max;		/* 0, or the largest of windows that are anywhere */
 	u64 flush;		/* TLB entries, before each round */
+	u64 pause;		/* tell the host in the middle of a round */
+	u64 code;		/* 0, or where to put an instruction, and call it then */
 
 	u64 rounds;
 	u64 held;		/* 1 + the round that is not begun, or 0 */
@@ -122,6 +127,19 @@ static void guest_enable(u64 ptr, u64 limit)
 	isb();
 }
 
+#define RET_INSN		0xd65f03c0
+
+static void guest_write_code(u64 va)
+{
+	WRITE_ONCE(*(u32 *)va, RET_INSN);
+	asm volatile("dc cvau, %0; dsb ish; ic ivau, %0; dsb ish; isb" : : "r" (va) : "memory");
+}
+
+static void guest_call_code(u64 va)
+{
+	((void (*)(void))va)();
+}
+
 /* The host looks at the buffer, which is disabled. */
 static void guest_hold(void)
 {
@@ -153,6 +171,8 @@ static void guest_code(void)
 	u64 n, part, pmbsr, ptr, limit, iterations, seed = 1;
 
 	guest_setup();
+	if (ctl.code)
+		guest_write_code(ctl.code);
 
 	for (;;) {
 		for (n = 0; READ_ONCE(ctl.toggles) ? n < ctl.toggles : !READ_ONCE(ctl.stop); n++) {
@@ -178,6 +198,13 @@ static void guest_code(void)
 			WRITE_ONCE(ctl.profiling, 1);
 
 			guest_work(iterations);
+			if (READ_ONCE(ctl.pause)) {
+				GUEST_SYNC(n);
+				if (ctl.code)
+					guest_call_code(ctl.code);
+				guest_work(iterations);
+				ctl.insns += iterations * WORK_INSNS;
+			}
 
 			write_sysreg_s(0, SYS_PMSCR_EL1);
 			isb();
@@ -1623,7 +1650,7 @@ struct uffd {
 	pthread_t thread;
 	int fd, stop[2];
 	u64 mode;
-	bool wait;		/* don't answer yet */
+	bool wait;		/* don't answer: who asks may ask again */
 	u64 faults;
 };
 
@@ -1669,9 +1696,8 @@ static void *uffd_thread(void *arg)
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		WRITE_ONCE(u->faults, u->faults + 1);
-		while (READ_ONCE(u->wait))
-			usleep(1000);
-		uffd_answer(u, msg.arg.pagefault.address);
+		if (!READ_ONCE(u->wait))
+			uffd_answer(u, msg.arg.pagefault.address);
 	}
 }
 
@@ -2211,39 +2237,65 @@ static void test_trace(const void *arg)
 	pin_vm_free(&v);
 }
 
-/* A signal while the page is not there: KVM_RUN ends, and nothing is lost. */
+struct uffd_mode {
+	const char *name;
+	u64 mode;
+	int src;
+};
+
+static const struct uffd_mode uffd_modes[] = {
+	{ "missing", UFFDIO_REGISTER_MODE_MISSING, VM_MEM_SRC_ANONYMOUS },
+	{ "write-protect", UFFDIO_REGISTER_MODE_WP, VM_MEM_SRC_ANONYMOUS },
+	{ "minor", UFFDIO_REGISTER_MODE_MINOR, VM_MEM_SRC_SHMEM },
+};
+
+/* A signal while the page cannot be had: KVM_RUN ends, and nothing is lost. */
 static void test_uffd_signal(const void *arg)
 {
+	const struct uffd_mode *m = arg;
 	struct sigaction sa = { .sa_handler = nothing };
-	struct pin_vm v = pin_vm_create();
+	struct pin_vm v = pin_vm_create_backed(spe_valid_size(0), m->src);
 	pthread_t thread;
 	void *said;
 	int i;
 
 	sigaction(SIGUSR1, &sa, NULL);
 	run(&v);
-	uffd_start(&v, UFFDIO_REGISTER_MODE_MISSING);
+	uffd_start(&v, m->mode);
 	WRITE_ONCE(uffd.wait, true);
-	uffd_take(&v, v.buf + 16 * getpagesize(), getpagesize());
+	/* Where the first records go */
+	uffd_take(&v, v.buf, getpagesize());
 
 	for (i = 0; i < 3; i++) {
+		u64 faults = READ_ONCE(uffd.faults);
+
 		v.ctl->toggles = 10;
 		TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, &v),
 			    "pthread_create");
-		while (!READ_ONCE(uffd.faults))
+		while (READ_ONCE(uffd.faults) == faults)
 			usleep(1000);
-		usleep(20000);
 		/* It waits for the page, in KVM_RUN, with the signal or without */
 		pthread_kill(thread, SIGUSR1);
 		pthread_join(thread, &said);
 		TEST_ASSERT(!said, "the guest went on without its page");
+
+		/* The guest has enabled its buffer, and not got any further */
+		TEST_ASSERT(vcpu_get_reg(v.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E,
+			    "the buffer is disabled");
+		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu, SPE_REG(PMBPTR_EL1)), BUF_BASE);
+		TEST_ASSERT_EQ(vcpu_get_reg(v.vcpu, SPE_REG(PMBSR_EL1)), 0);
+		TEST_ASSERT_EQ(v.ctl->rounds, 10);
+		TEST_ASSERT_EQ(v.ctl->profiling, 0);
 	}
 
 	WRITE_ONCE(uffd.wait, false);
 	run(&v);
-	TEST_ASSERT(v.ctl->rounds == 20, "%lu rounds", v.ctl->rounds);
+	TEST_ASSERT_EQ(v.ctl->rounds, 20);
 	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->too_large + v.ctl->lost + v.ctl->other, 0);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	TEST_ASSERT(check_records(&v, v.ctl->from[0], v.ctl->to[0]), "no records");
+	if (v.fixed_size)
+		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
 	uffd_stop();
 	pin_vm_free(&v);
 }
@@ -2470,12 +2522,12 @@ static void move_regs(struct kvm_vcpu *to, struct kvm_vcpu *from)
 	free(list);
 }
 
-/* Takes the vCPU out of the guest, in the middle of a profile. */
-static void stop_in_profile(struct pin_vm *v, pthread_t thread)
+/* Takes the vCPU out of the guest, in the middle of a profile of @iterations. */
+static void stop_in_profile(struct pin_vm *v, pthread_t thread, u64 iterations)
 {
 	void *said;
 
-	WRITE_ONCE(v->ctl->iterations, 100000000);
+	WRITE_ONCE(v->ctl->iterations, iterations);
 	for (;;) {
 		usleep(20000);
 		WRITE_ONCE(v->vcpu->run->immediate_exit, 1);
@@ -2577,7 +2629,7 @@ static void test_migration(const void *arg)
 		ringed += m.from_ring;
 	}
 
-	stop_in_profile(&a, thread);
+	stop_in_profile(&a, thread, LONG_ROUND);
 	copy_round(&m, true);
 	last = m.from_ring + m.from_bitmap;
 
@@ -2765,6 +2817,175 @@ static void test_large_slot(const void *arg)
 	munmap(mem, LARGE_SIZE);
 }
 
+/* A vCPU that does not profile */
+static void guest_exec_code(u64 va)
+{
+	guest_call_code(va);
+	GUEST_SYNC(0);
+}
+
+struct exec {
+	const char *name;
+	bool other;		/* vCPU executes it */
+};
+
+static const struct exec execs[] = {
+	{ "by the same vCPU", false },
+	{ "by another vCPU", true },
+};
+
+/* Stage 2 maps half of the memslot, by a block: the buffer, and what is beside it. */
+static void check_block(struct pin_vm *v)
+{
+	u64 blocks, pages;
+
+	TEST_ASSERT(mapping_bytes(v->buf, "AnonHugePages:") >= SZ_2M,
+		    "the host has no huge page for the buffer");
+	if (!stage2_leaves(v, &blocks, &pages)) {
+		ksft_print_msg("no stage2_page_tables in debugfs: leaves are not looked at\n");
+		return;
+	}
+	TEST_ASSERT(blocks == SZ_2M && !pages, "%lu bytes in blocks, %lu in pages", blocks, pages);
+}
+
+/*
+ * An instruction beside the buffer, in one block, is executed for the first time
+ * while the dirty log has not split the block yet. Without CTR_EL0.DIC that is a
+ * fault: the SPU must not notice.
+ */
+static void test_exec(const void *arg)
+{
+	static const struct log_mode log = { .kind = LOG_MANUAL_ALL_SET };
+	const struct exec *e = arg;
+	pthread_t thread;
+	struct pin_vm v;
+	u64 now, pin;
+
+	if (getpagesize() != SZ_4K)
+		spe_skip("a huge page is larger than the buffer");
+
+	v = pin_vm_create_vcpus(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS_THP, &log, guest_code,
+				e->other ? guest_exec_code : NULL);
+	SPE_OK(spe_init(v.vcpu));
+	if (e->other)
+		SPE_OK(spe_init(v.second));
+
+	/* It stops in the middle of a profile; the log then takes nothing away */
+	v.ctl->size = SZ_1M;
+	v.ctl->code = BUF_BASE + SZ_1M;
+	v.ctl->toggles = 2;
+	v.ctl->pause = 1;
+	run(&v);
+	v.ctl->pause = 0;
+	check_block(&v);
+	now = pinned(&v);
+	pin = vcpu_get_stat(v.vcpu, spe_pin);
+
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	check_block(&v);
+
+	if (e->other) {
+		vcpu_args_set(v.second, 1, v.ctl->code);
+		v.ctl->code = 0;
+		v.ctl->toggles = 0;
+		/* Half of the buffer */
+		v.ctl->iterations = SZ_512K / v.record_size * PER_RECORD / WORK_INSNS;
+		TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_thread, &v), "pthread_create");
+		wait_for_profile(&v);
+		TEST_ASSERT(spe_run_vcpu(v.second), "the second vCPU has ended");
+		WRITE_ONCE(v.ctl->stop, 1);
+		pthread_join(thread, NULL);
+	} else {
+		run(&v);
+	}
+
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_pin), pin);
+	TEST_ASSERT_EQ(pinned(&v), now);
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
+		       v.ctl->other, 0);
+	TEST_ASSERT(check_records(&v, v.ctl->from[0], v.ctl->to[0]), "no records");
+	if (v.fixed_size)
+		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
+	pin_vm_free(&v);
+}
+
+/* --- A VM that is paused --------------------------------------------------- */
+
+struct pause {
+	const char *name;
+	bool signal;		/* wherever the guest is; or the guest exits itself */
+	int src;
+};
+
+static const struct pause pauses[] = {
+	{ "by a signal", true, VM_MEM_SRC_ANONYMOUS },
+	{ "by an exit", false, VM_MEM_SRC_ANONYMOUS },
+	{ "by a signal, THP", true, VM_MEM_SRC_ANONYMOUS_THP },
+};
+
+/* What is pinned for a buffer that is enabled is given back as well, and soon. */
+static void test_paused(const void *arg)
+{
+	const struct pause *p = arg;
+	struct sigaction sa = { .sa_handler = nothing };
+	struct pin_vm v = pin_vm_create_backed(spe_valid_size(0), p->src);
+	u64 pages = BUF_SIZE / getpagesize(), iterations, now, pin, ptr;
+	pthread_t thread;
+	s64 outstanding;
+	int i;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	run(&v);
+	if (p->signal) {
+		/* Half of the buffer */
+		iterations = BUF_SIZE / 2 / v.record_size * PER_RECORD / WORK_INSNS;
+		v.ctl->toggles = 0;
+		/* What the host has wanted to move meanwhile is pinned anew */
+		for (i = 0; i < 10 && (!i || pinned(&v) <= pages); i++) {
+			TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, &v),
+				    "pthread_create");
+			stop_in_profile(&v, thread, iterations);
+		}
+	} else {
+		v.ctl->pause = 1;
+		run(&v);
+		v.ctl->pause = 0;
+	}
+
+	TEST_ASSERT(vcpu_get_reg(v.vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E,
+		    "the buffer is disabled");
+	ptr = vcpu_get_reg(v.vcpu, SPE_REG(PMBPTR_EL1));
+	now = pinned(&v);
+	TEST_ASSERT(now > pages, "%lu pages pinned", now);
+	outstanding = spe_pins_outstanding();
+	pin = vcpu_get_stat(v.vcpu, spe_pin);
+
+	pull_dontneed(&v, v.buf, BUF_SIZE);
+	TEST_ASSERT(pinned_falls_to(&v, now - pages, 100), "%lu of %lu pages still pinned",
+		    pinned(&v), now);
+	TEST_ASSERT(spe_pins_outstanding() <= outstanding - (s64)pages, "%ld pages given back",
+		    outstanding - spe_pins_outstanding());
+
+	/* The profile goes on, in other pages */
+	v.ctl->iterations = 20000;
+	v.ctl->toggles = 1;
+	run(&v);
+	TEST_ASSERT(vcpu_get_stat(v.vcpu, spe_pin) > pin, "nothing is pinned again");
+	TEST_ASSERT(v.ctl->to[0] > ptr, "no new records");
+	TEST_ASSERT(check_records(&v, ptr, v.ctl->to[0]), "no records");
+	v.ctl->toggles = 10;
+	run(&v);
+	TEST_ASSERT(check_records(&v, v.ctl->from[0], v.ctl->to[0]), "no records");
+	TEST_ASSERT(pinned(&v) > pages, "%lu pages pinned", pinned(&v));
+	if (v.fixed_size)
+		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
+		       v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	pin_vm_free(&v);
+}
+
 /* --- The end --------------------------------------------------------------- */
 
 /* Starts a guest that profiles until it is told to stop. */
@@ -2785,7 +3006,7 @@ static void interrupt(struct pin_vm *v, pthread_t thread)
 {
 	while (READ_ONCE(v->ctl->rounds) < 3)
 		usleep(5000);
-	stop_in_profile(v, thread);
+	stop_in_profile(v, thread, LONG_ROUND);
 }
 
 static void test_destroy(const void *arg)
@@ -2945,11 +3166,16 @@ int main(int argc, char **argv)
 	spe_add_case(test_bound, (void *)1, false, "bound: an unruly guest");
 	spe_add_case(test_bound, (void *)2, false, "bound: two of them");
 	spe_add_case(test_trace, NULL, false, "tracepoints");
+	for (i = 0; i < ARRAY_SIZE(pauses); i++)
+		spe_add_case(test_paused, &pauses[i], false, "paused: profiling, %s",
+			     pauses[i].name);
 	spe_add_case(test_destroy, NULL, false, "end: the buffer is enabled");
 	spe_add_case(test_reset, NULL, false, "end: vCPU reset");
 	spe_add_case(test_psci, NULL, false, "end: CPU_OFF, and CPU_ON by another vCPU");
 	spe_add_case(test_kill, NULL, false, "end: VMM killed");
-	spe_add_case(test_uffd_signal, NULL, false, "userfaultfd: a signal while it waits");
+	for (i = 0; i < ARRAY_SIZE(uffd_modes); i++)
+		spe_add_case(test_uffd_signal, &uffd_modes[i], false,
+			     "userfaultfd %s: a signal while it waits", uffd_modes[i].name);
 	for (i = 0; i < ARRAY_SIZE(log_modes); i++)
 		spe_add_case(test_migration, &log_modes[i], false, "migration: %s",
 			     log_modes[i].name);
@@ -2958,6 +3184,9 @@ int main(int argc, char **argv)
 			spe_add_case(test_converge, &log_modes[i], false, "converge: %s",
 				     log_modes[i].name);
 	}
+	for (i = 0; i < ARRAY_SIZE(execs); i++)
+		spe_add_case(test_exec, &execs[i], false,
+			     "dirty log: exec fault beside the buffer, %s", execs[i].name);
 	spe_add_case(test_large_slot, NULL, false, "dirty log: of a large memslot");
 
 	spe_run_cases();

@@ -38,6 +38,7 @@ struct bare_vm {
 #define BARE_PMU	BIT(8)	/* the vCPUs have a PMU */
 #define BARE_NO_SPE	BIT(9)	/* the vCPUs lack the feature */
 #define BARE_ONE	BIT(10)	/* one vCPU only */
+#define BARE_IRQ0	BIT(11)	/* the interrupt of the first vCPU is set */
 
 #define BARE_READY	(BARE_GIC | BARE_GIC_INIT | BARE_SPU | BARE_SIZE | BARE_IRQ)
 #define BARE_DONE	(BARE_READY | BARE_INIT0 | BARE_INIT1)
@@ -68,6 +69,8 @@ static struct bare_vm bare_vm_create(u32 flags)
 		__vgic_v3_init(b.gic_fd);
 	for (i = 0; i < nr && flags & BARE_IRQ; i++)
 		SPE_OK(spe_set_irq(b.vcpu[i], SPE_PPI));
+	if (flags & BARE_IRQ0)
+		SPE_OK(spe_set_irq(b.vcpu[0], SPE_PPI));
 	if (flags & BARE_INIT0)
 		SPE_OK(spe_init(b.vcpu[0]));
 	if (flags & BARE_INIT1)
@@ -87,6 +90,9 @@ static void bare_vm_free(struct bare_vm *b)
 
 /* --- Refusals where SPE is not available --------------------------------- */
 
+/* -ENOENT of KVM_ARM_VCPU_INIT comes before what is refused by -EINVAL. */
+#define UNKNOWN_FEATURE		BIT(31)
+
 /* Does the kernel's command line say so? */
 static bool host_mode(const char *mode)
 {
@@ -99,10 +105,28 @@ static bool host_mode(const char *mode)
 	return strstr(line, mode);
 }
 
+/* Is CONFIG_KVM_ARM_SPE set? A kernel that hides its symbols is taken to have it. */
+static bool host_has_option(void)
+{
+	FILE *f = fopen("/proc/kallsyms", "r");
+	bool found = false;
+	char line[512];
+
+	if (!f)
+		return true;
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, " kvm_arm_spu_register");
+	fclose(f);
+	return found;
+}
+
 static void test_cap(const void *arg)
 {
+	bool protected = host_mode("kvm-arm.mode=protected"), option = host_has_option();
+	static const char no[] = "SPE is not available to guests";
+	bool expected = spe_nr_spus && !protected && option;
 	struct kvm_vm *vm = vm_create_barebones();
-	bool expected = spe_nr_spus && !host_mode("kvm-arm.mode=protected");
+	char line[160];
 
 	/* The driver shows an SPU only if EL1 may own its buffer */
 	TEST_ASSERT(spe_supported == expected, "KVM_CAP_ARM_SPE is %d with %d SPUs",
@@ -111,40 +135,135 @@ static void test_cap(const void *arg)
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_ARM_SPE), spe_supported ? 1 : 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_ARM_SPE), spe_supported ? 1 : 0);
 
-	/* One line says why, however often it is asked */
-	if (!spe_supported)
-		TEST_ASSERT_EQ(spe_klog_count("SPE is not available to guests"), 1);
+	/* One line says why, however often it is asked; without the option no code could */
+	if (!spe_supported && option) {
+		snprintf(line, sizeof(line), "%s: %s", no, protected ?
+			 "not supported in protected mode" :
+			 "no SPU has been probed, or arm_spe_pmu is not loaded");
+		TEST_ASSERT_EQ(spe_klog_count(no), 1);
+		TEST_ASSERT_EQ(spe_klog_count(line), 1);
+	}
 	kvm_vm_free(vm);
+}
+
+/* -ENXIO comes before all else: a vCPU without the feature, a VM that has run ... */
+static void check_attrs_refused(int vcpu_fd)
+{
+	int i, val = SPE_PPI;
+	u64 attr;
+
+	for (attr = KVM_ARM_VCPU_SPE_IRQ; attr <= KVM_ARM_VCPU_SPE_INIT; attr++) {
+		for (i = 0; i < 2; i++) {
+			void *addr = i ? &val : SPE_BAD_ADDR;
+
+			SPE_CHECK(__kvm_device_attr_set(vcpu_fd, KVM_ARM_VCPU_SPE_CTRL, attr, addr),
+				  ENXIO);
+			SPE_CHECK(__kvm_device_attr_get(vcpu_fd, KVM_ARM_VCPU_SPE_CTRL, attr, addr),
+				  ENXIO);
+		}
+	}
+}
+
+static void check_no_attrs(int vcpu_fd)
+{
+	u64 attr;
+
+	for (attr = KVM_ARM_VCPU_SPE_IRQ; attr <= KVM_ARM_VCPU_SPE_INIT; attr++)
+		SPE_CHECK(__kvm_has_device_attr(vcpu_fd, KVM_ARM_VCPU_SPE_CTRL, attr), ENXIO);
 }
 
 static void test_refused(const void *arg)
 {
-	struct bare_vm b = bare_vm_create(BARE_NO_SPE | BARE_GIC | BARE_GIC_INIT);
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
-	int i, val = SPE_PPI;
-	u64 attr, reg;
+	struct bare_vm b;
+	u64 reg;
 
 	if (spe_supported)
 		spe_skip("SPE is available to guests");
 
 	vm = vm_create_barebones();
 	vcpu = __vm_vcpu_add(vm, 0);
+	SPE_CHECK(spe_vcpu_init(vcpu, SPE_FEATURE | UNKNOWN_FEATURE), ENOENT);
 	SPE_CHECK(spe_vcpu_init(vcpu, SPE_FEATURE), EINVAL);
+	check_attrs_refused(vcpu->fd);
+	check_no_attrs(vcpu->fd);
 	SPE_OK(spe_vcpu_init(vcpu, 0));
 	kvm_vm_free(vm);
 
-	for (attr = KVM_ARM_VCPU_SPE_IRQ; attr <= KVM_ARM_VCPU_SPE_INIT; attr++) {
-		for (i = 0; i < 2; i++) {
-			SPE_CHECK(spe_set_attr(b.vcpu[0], attr, i ? &val : SPE_BAD_ADDR), ENXIO);
-			SPE_CHECK(spe_get_attr(b.vcpu[0], attr, i ? &val : SPE_BAD_ADDR), ENXIO);
-		}
-		SPE_CHECK(__vcpu_has_device_attr(b.vcpu[0], KVM_ARM_VCPU_SPE_CTRL, attr), ENXIO);
-	}
+	b = bare_vm_create(BARE_NO_SPE | BARE_GIC | BARE_GIC_INIT);
+	check_attrs_refused(b.vcpu[0]->fd);
+	check_no_attrs(b.vcpu[0]->fd);
+	SPE_CHECK(spe_run_nothing(b.vcpu[0]), EINTR);
+	check_attrs_refused(b.vcpu[0]->fd);
+	check_no_attrs(b.vcpu[0]->fd);
 
 	SPE_CHECK(__vcpu_get_reg(b.vcpu[0], SPE_REG(PMSCR_EL1), &reg), ENOENT);
 	reg = vcpu_get_reg(b.vcpu[0], SPE_REG(ID_AA64DFR0_EL1));
 	TEST_ASSERT_EQ(FIELD_GET(ID_AA64DFR0_EL1_PMSVer, reg), 0);
+	bare_vm_free(&b);
+}
+
+/* A protected VM, where there are any. The library has only VMs of the default type. */
+static void test_protected_vm(const void *arg)
+{
+	int kvm_fd = open_kvm_dev_path_or_exit(), vm_fd, vcpu_fd;
+	struct kvm_vcpu_init init;
+
+	vm_fd = __kvm_ioctl(kvm_fd, KVM_CREATE_VM, (void *)KVM_VM_TYPE_ARM_PROTECTED);
+	if (vm_fd < 0)
+		spe_skip("no protected VMs (KVM_CREATE_VM: %s)", spe_errname(errno));
+
+	TEST_ASSERT_EQ(__kvm_ioctl(vm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_ARM_SPE), 0);
+	vcpu_fd = __kvm_ioctl(vm_fd, KVM_CREATE_VCPU, NULL);
+	TEST_ASSERT(vcpu_fd >= 0, KVM_IOCTL_ERROR(KVM_CREATE_VCPU, vcpu_fd));
+
+	SPE_OK(__kvm_ioctl(vm_fd, KVM_ARM_PREFERRED_TARGET, &init));
+	init.features[0] = SPE_FEATURE;
+	SPE_CHECK(__kvm_ioctl(vcpu_fd, KVM_ARM_VCPU_INIT, &init), EINVAL);
+	check_attrs_refused(vcpu_fd);
+	check_no_attrs(vcpu_fd);
+
+	/* What was refused is the feature */
+	init.features[0] = 0;
+	SPE_OK(__kvm_ioctl(vcpu_fd, KVM_ARM_VCPU_INIT, &init));
+	check_attrs_refused(vcpu_fd);
+	check_no_attrs(vcpu_fd);
+
+	close(vcpu_fd);
+	close(vm_fd);
+	close(kvm_fd);
+}
+
+/*
+ * The capability goes while a VM has the feature, but no SPU yet that would hold
+ * the driver. Who runs the test unloads it once this is asked for.
+ */
+static void test_driver_gone(const void *arg)
+{
+	struct bare_vm b;
+	u64 attr;
+	int i;
+
+	if (access("/sys/module/arm_spe_pmu/refcnt", F_OK))
+		spe_skip("the SPE driver is not a module");
+
+	b = bare_vm_create(BARE_GIC | BARE_GIC_INIT | BARE_IRQ);
+	ksft_print_msg("arm_spe_pmu can be unloaded\n");
+	fflush(stdout);
+	for (i = 0; i < 100 && kvm_check_cap(KVM_CAP_ARM_SPE); i++)
+		usleep(100000);
+	if (kvm_check_cap(KVM_CAP_ARM_SPE))
+		spe_skip("the SPE driver was not unloaded");
+
+	for (i = 0; i < 2; i++) {
+		check_attrs_refused(b.vcpu[i]->fd);
+		/* The vCPU has the feature still */
+		for (attr = KVM_ARM_VCPU_SPE_IRQ; attr <= KVM_ARM_VCPU_SPE_INIT; attr++)
+			SPE_OK(__vcpu_has_device_attr(b.vcpu[i], KVM_ARM_VCPU_SPE_CTRL, attr));
+		SPE_CHECK(spe_vcpu_init(b.vcpu[i], SPE_FEATURE), EINVAL);
+		SPE_CHECK(spe_run_nothing(b.vcpu[i]), EINVAL);
+	}
 	bare_vm_free(&b);
 }
 
@@ -158,6 +277,8 @@ enum val_kind {
 	VAL_SIZE,	/* the VM's size plus .val */
 	VAL_PAGE_SIZE,	/* .val times the host's page size */
 	VAL_HW_MAX,	/* the SPU's own maximum plus .val pages */
+	VAL_HW_MAX_ODD,	/* ... plus .val bytes */
+	VAL_HW_NONE,	/* .val, where the SPU has a maximum of its own */
 };
 
 struct errno_row {
@@ -189,6 +310,15 @@ static const struct errno_row errno_rows[] = {
 	  0, IRQ, VAL, SPE_PPI, ENODEV },
 	{ "init: no feature before VM has run",	BARE_NO_SPE | BARE_GIC | BARE_GIC_INIT | BARE_RUN,
 	  0, INIT, VAL, 0, ENODEV },
+	{ "spu: no feature before VM has run",	BARE_NO_SPE | BARE_GIC | BARE_GIC_INIT | BARE_RUN,
+	  0, SPU, VAL_SPU, 0, ENODEV },
+	{ "size: no feature before VM has run",	BARE_NO_SPE | BARE_GIC | BARE_GIC_INIT | BARE_RUN,
+	  0, SIZE, VAL, SPE_DEFAULT_SIZE, ENODEV },
+	{ "irq: no feature before no irqchip",	BARE_NO_SPE, 0, IRQ, VAL, SPE_PPI, ENODEV },
+	{ "spu: no feature before no such SPU",	BARE_NO_SPE | BARE_GIC, 0, SPU, VAL_NO_SPU, 0,
+	  ENODEV },
+	{ "size: no feature before odd size",	BARE_NO_SPE | BARE_GIC, 0, SIZE, VAL, 1, ENODEV },
+	{ "init: no feature before nothing set", BARE_NO_SPE, 0, INIT, VAL, 0, ENODEV },
 	{ "irq: no feature before bad address",	BARE_NO_SPE | BARE_GIC, 0, IRQ, VAL_BAD_ADDR, 0,
 	  ENODEV },
 	{ "spu: no feature before bad address",	BARE_NO_SPE | BARE_GIC, 0, SPU, VAL_BAD_ADDR, 0,
@@ -207,6 +337,22 @@ static const struct errno_row errno_rows[] = {
 	  VAL_NO_SPU, 0, EBUSY },
 	{ "size: VM has run before bad address", BARE_READY | BARE_INIT0 | BARE_RUN, 1, SIZE,
 	  VAL_BAD_ADDR, 0, EBUSY },
+	{ "irq: VM has run before no PPI",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, IRQ, VAL, 32,
+	  EBUSY },
+	{ "irq: VM has run before differs",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, IRQ, VAL, 22,
+	  EBUSY },
+	{ "spu: VM has run before bad address",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, SPU,
+	  VAL_BAD_ADDR, 0, EBUSY },
+	{ "size: VM has run before odd size",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, SIZE, VAL, 1,
+	  EBUSY },
+	{ "size: VM has run before unrepresentable", BARE_READY | BARE_INIT0 | BARE_RUN, 1, SIZE,
+	  VAL, SZ_1G + SZ_64K, EBUSY },
+	{ "size: VM has run before too large",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, SIZE,
+	  VAL_HW_MAX, 1, EBUSY },
+	{ "size: VM has run before different",	BARE_READY | BARE_INIT0 | BARE_RUN, 1, SIZE,
+	  VAL_PAGE_SIZE, 1, EBUSY },
+	{ "init: VM has run before no interrupt", (BARE_READY & ~BARE_IRQ) | BARE_IRQ0 |
+	  BARE_INIT0 | BARE_RUN, 1, INIT, VAL, 0, EBUSY },
 
 	/* all attributes: INIT done on this vCPU */
 	{ "irq: initialised",	BARE_READY | BARE_INIT0, 0, IRQ, VAL, SPE_PPI, EBUSY },
@@ -216,6 +362,7 @@ static const struct errno_row errno_rows[] = {
 	{ "irq: initialised before bad address", BARE_READY | BARE_INIT0, 0, IRQ, VAL_BAD_ADDR, 0,
 	  EBUSY },
 	{ "irq: initialised before no PPI",	BARE_READY | BARE_INIT0, 0, IRQ, VAL, 32, EBUSY },
+	{ "irq: initialised before differs",	BARE_READY | BARE_INIT0, 0, IRQ, VAL, 22, EBUSY },
 	{ "spu: initialised before bad address", BARE_READY | BARE_INIT0, 0, SPU, VAL_BAD_ADDR, 0,
 	  EBUSY },
 	{ "spu: initialised before no such SPU", BARE_READY | BARE_INIT0, 0, SPU, VAL_NO_SPU, 0,
@@ -223,6 +370,12 @@ static const struct errno_row errno_rows[] = {
 	{ "size: initialised before bad address", BARE_READY | BARE_INIT0, 0, SIZE, VAL_BAD_ADDR, 0,
 	  EBUSY },
 	{ "size: initialised before odd size",	BARE_READY | BARE_INIT0, 0, SIZE, VAL, 1, EBUSY },
+	{ "size: initialised before unrepresentable", BARE_READY | BARE_INIT0, 0, SIZE, VAL,
+	  SZ_1G + SZ_64K, EBUSY },
+	{ "size: initialised before too large",	BARE_READY | BARE_INIT0, 0, SIZE, VAL_HW_MAX, 1,
+	  EBUSY },
+	{ "size: initialised before different",	BARE_READY | BARE_INIT0, 0, SIZE, VAL_PAGE_SIZE, 1,
+	  EBUSY },
 	{ "spu: another vCPU initialised, same SPU", BARE_READY | BARE_INIT0, 1, SPU, VAL_SPU, 0,
 	  0 },
 	{ "size: another vCPU initialised, same size", BARE_READY | BARE_INIT0, 1, SIZE, VAL_SIZE,
@@ -267,6 +420,7 @@ static const struct errno_row errno_rows[] = {
 	{ "size: no SPU",		0, 0, SIZE, VAL, SPE_DEFAULT_SIZE, ENODEV },
 	{ "size: no SPU before bad address", 0, 0, SIZE, VAL_BAD_ADDR, 0, ENODEV },
 	{ "size: no SPU before odd size", 0, 0, SIZE, VAL, 1, ENODEV },
+	{ "size: no SPU before unrepresentable", 0, 0, SIZE, VAL, SZ_1G + SZ_64K, ENODEV },
 	{ "size: bad address",		BARE_SPU, 0, SIZE, VAL_BAD_ADDR, 0, EFAULT },
 	{ "size: bad address before a different size", BARE_SPU | BARE_SIZE, 0, SIZE, VAL_BAD_ADDR,
 	  0, EFAULT },
@@ -275,6 +429,8 @@ static const struct errno_row errno_rows[] = {
 	{ "size: a page and a byte",	BARE_SPU, 0, SIZE, VAL_SIZE, 1, EINVAL },
 	{ "size: one byte less",	BARE_SPU, 0, SIZE, VAL_SIZE, -1, EINVAL },
 	{ "size: U64_MAX",		BARE_SPU, 0, SIZE, VAL, -1, EINVAL },
+	{ "size: odd before unrepresentable", BARE_SPU, 0, SIZE, VAL, SZ_1G + 1, EINVAL },
+	{ "size: odd before too large",	BARE_SPU, 0, SIZE, VAL_HW_MAX_ODD, 1, EINVAL },
 	{ "size: odd before different",	BARE_SPU | BARE_SIZE, 0, SIZE, VAL_SIZE, 1, EINVAL },
 	{ "size: unrepresentable",	BARE_SPU, 0, SIZE, VAL, SZ_1G + SZ_64K, EDOM },
 	{ "size: unrepresentable before different", BARE_SPU | BARE_SIZE, 0, SIZE, VAL,
@@ -292,6 +448,7 @@ static const struct errno_row errno_rows[] = {
 	{ "size: above the SPU's own maximum", BARE_SPU, 0, SIZE, VAL_HW_MAX, 1, ERANGE },
 	{ "size: too large before different", BARE_SPU | BARE_SIZE, 0, SIZE, VAL_HW_MAX, 1,
 	  ERANGE },
+	{ "size: 0 before different",	BARE_SPU | BARE_SIZE, 0, SIZE, VAL_HW_NONE, 0, ERANGE },
 
 	/* initialisation */
 	{ "init: success",	BARE_READY, 0, INIT, VAL, 0, 0 },
@@ -326,10 +483,16 @@ static int do_attr_row(struct bare_vm *b, const struct errno_row *row)
 		v *= getpagesize();
 		break;
 	case VAL_HW_MAX:
+	case VAL_HW_MAX_ODD:
+	case VAL_HW_NONE:
 		if (!spe_spus[0].max_buff_size)
 			spe_skip("the SPU has no maximum of its own");
+		if (row->kind == VAL_HW_NONE)
+			break;
 		/* One step of the mantissa */
-		if (v) {
+		if (row->kind == VAL_HW_MAX_ODD) {
+			v += spe_spus[0].max_buff_size;
+		} else if (v) {
 			u16 field;
 
 			TEST_ASSERT(spe_size_field(spe_spus[0].max_buff_size, &field),
@@ -411,6 +574,9 @@ static void test_init_orders(const void *arg)
 	bare_vm_free(&b);
 }
 
+/* Each thing that INIT can miss, besides the interrupt */
+static const u32 init_missing[] = { BARE_SPU | BARE_SIZE, BARE_SIZE, BARE_GIC_INIT };
+
 /* An interrupt that something else owns */
 static void test_init_eexist_pmu(const void *arg)
 {
@@ -469,6 +635,47 @@ static void test_init_eexist_timer(const void *arg)
 	}
 }
 
+/* What INIT misses is reported before the interrupt's owner */
+static void test_enxio_before_eexist(const void *arg)
+{
+	struct bare_vm b;
+	int i, irq;
+
+	for (i = 0; i < ARRAY_SIZE(init_missing); i++) {
+		b = bare_vm_create(BARE_READY & ~BARE_IRQ & ~init_missing[i]);
+		SPE_OK(__vcpu_device_attr_get(b.vcpu[0], KVM_ARM_VCPU_TIMER_CTRL,
+					      KVM_ARM_VCPU_TIMER_IRQ_VTIMER, &irq));
+		SPE_OK(spe_set_irq(b.vcpu[0], irq));
+		SPE_CHECK(spe_init(b.vcpu[0]), ENXIO);
+
+		if (init_missing[i] & BARE_SPU)
+			SPE_OK(spe_set_spu(b.vcpu[0], spe_spus[0].type));
+		if (init_missing[i] & BARE_SIZE)
+			SPE_OK(spe_set_size(b.vcpu[0], spe_valid_size(0)));
+		if (init_missing[i] & BARE_GIC_INIT)
+			__vgic_v3_init(b.gic_fd);
+		SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
+		bare_vm_free(&b);
+	}
+
+	/* The PMU's is known to the GIC, which must be initialised for that */
+	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
+		return;
+	for (i = 0; i < ARRAY_SIZE(init_missing); i++) {
+		if (init_missing[i] & BARE_GIC_INIT)
+			continue;
+		irq = 23;
+		b = bare_vm_create((BARE_READY & ~BARE_IRQ & ~init_missing[i]) | BARE_PMU);
+		SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
+					      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
+		SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
+					      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
+		SPE_OK(spe_set_irq(b.vcpu[0], irq));
+		SPE_CHECK(spe_init(b.vcpu[0]), ENXIO);
+		bare_vm_free(&b);
+	}
+}
+
 /* Two SPUs: each can be had, none can be changed, on any vCPU */
 static void test_two_spus(const void *arg)
 {
@@ -522,6 +729,10 @@ static void test_spu_and_pmu(const void *arg)
 				else
 					SPE_OK(spe_set_pmu(b.vcpu[0], pmus[i].type));
 
+				/* No such SPU before no CPU that has it */
+				if (!order)
+					SPE_CHECK(spe_set_spu(b.vcpu[0], -1), ENXIO);
+
 				if (fits && order) {
 					SPE_OK(spe_set_pmu(b.vcpu[0], pmus[i].type));
 				} else if (fits) {
@@ -537,6 +748,11 @@ static void test_spu_and_pmu(const void *arg)
 					val = vcpu_get_reg(b.vcpu[0], SPE_REG(ID_AA64DFR0_EL1));
 					TEST_ASSERT_EQ(FIELD_GET(ID_AA64DFR0_EL1_PMSVer, val), 0);
 				}
+
+				/* Another one assigned before no CPU that has this one */
+				for (k = 0; k < spe_nr_spus && fits; k++)
+					SPE_CHECK(spe_set_spu(b.vcpu[0], spe_spus[k].type),
+						  k == j ? 0 : EBUSY);
 
 				for (k = 0; k < (order ? nr : spe_nr_spus) && !fits; k++) {
 					CPU_AND(&both, order ? &pmus[k].cpus : &pmus[i].cpus,
@@ -802,6 +1018,11 @@ static void test_memlock(const void *arg)
 
 	/* Nothing fits; what is missing is reported first */
 	set_memlock(0);
+	for (i = 0; i < ARRAY_SIZE(init_missing); i++) {
+		b = bare_vm_create(BARE_READY & ~init_missing[i]);
+		SPE_CHECK(spe_init(b.vcpu[0]), ENXIO);
+		bare_vm_free(&b);
+	}
 	b = bare_vm_create(BARE_READY & ~BARE_IRQ);
 	SPE_CHECK(spe_init(b.vcpu[0]), ENXIO);
 	SPE_OK(spe_set_irq(b.vcpu[0], SPE_PPI));
@@ -825,6 +1046,7 @@ static void test_memlock(const void *arg)
 
 	set_memlock(before + 2 * charged - 1);
 	SPE_CHECK(spe_init(b.vcpu[1]), ENOMEM);
+	SPE_CHECK(spe_init(b.vcpu[0]), EBUSY);
 	TEST_ASSERT_EQ(spe_locked_bytes(), before + charged);
 	set_memlock(before + 2 * charged);
 	SPE_OK(spe_init(b.vcpu[1]));
@@ -836,6 +1058,13 @@ static void test_memlock(const void *arg)
 	TEST_ASSERT_EQ(spe_locked_bytes(), before + 2 * charged);
 	bare_vm_free(&b);
 	TEST_ASSERT_EQ(spe_locked_bytes(), before);
+
+	/* The VM has run: the limit does not matter any more */
+	b = bare_vm_create(BARE_READY | BARE_INIT0 | BARE_RUN);
+	set_memlock(0);
+	SPE_CHECK(spe_init(b.vcpu[1]), EBUSY);
+	bare_vm_free(&b);
+	set_memlock(before + 2 * charged);
 
 	/* Again, ended halfway: only one of two initialised */
 	b = bare_vm_create(BARE_READY | BARE_INIT1);
@@ -938,13 +1167,19 @@ static void test_memlock_exempt(const void *arg)
 static void test_eexist_before_enomem(const void *arg)
 {
 	struct bare_vm b;
-	int irq = 23;
-
-	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
-		spe_skip("no PMU");
+	int irq = 23, timer;
 
 	drop_cap_ipc_lock();
 	set_memlock(0);
+	b = bare_vm_create(BARE_READY & ~BARE_IRQ);
+	SPE_OK(__vcpu_device_attr_get(b.vcpu[0], KVM_ARM_VCPU_TIMER_CTRL,
+				      KVM_ARM_VCPU_TIMER_IRQ_PTIMER, &timer));
+	SPE_OK(spe_set_irq(b.vcpu[0], timer));
+	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
+	bare_vm_free(&b);
+
+	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
+		return;
 	b = bare_vm_create((BARE_READY & ~BARE_IRQ) | BARE_PMU);
 	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
 				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
@@ -1033,6 +1268,9 @@ static void test_vcpu_init_refused(const void *arg)
 	/* A refused feature does not stick */
 	vm = vm_create_barebones();
 	vcpu[0] = __vm_vcpu_add(vm, 0);
+	SPE_CHECK(spe_vcpu_init(vcpu[0], SPE_FEATURE | UNKNOWN_FEATURE), ENOENT);
+	SPE_CHECK(spe_vcpu_init(vcpu[0], SPE_FEATURE | BIT(KVM_ARM_VCPU_HAS_EL2) |
+				 UNKNOWN_FEATURE), ENOENT);
 	SPE_CHECK(spe_vcpu_init(vcpu[0], SPE_FEATURE | BIT(KVM_ARM_VCPU_EL1_32BIT)), EINVAL);
 	SPE_CHECK(spe_vcpu_init(vcpu[0], SPE_FEATURE | BIT(KVM_ARM_VCPU_HAS_EL2)), EINVAL);
 	SPE_CHECK(spe_vcpu_init(vcpu[0], SPE_FEATURE | BIT(KVM_ARM_VCPU_HAS_EL2) |
@@ -1505,6 +1743,8 @@ int main(int argc, char **argv)
 
 	spe_add_case(test_cap, NULL, true, "capability");
 	spe_add_case(test_refused, NULL, true, "refusals where SPE is not available");
+	spe_add_case(test_protected_vm, NULL, true, "refusals of a protected VM");
+	spe_add_case(test_driver_gone, NULL, false, "refusals when the driver has gone");
 	for (i = 0; i < ARRAY_SIZE(errno_rows); i++)
 		spe_add_case(test_errno_row, &errno_rows[i], false, "attr %s", errno_rows[i].name);
 	spe_add_case(test_irq_two_vcpus, NULL, false, "attr irq: two vCPUs");
@@ -1512,6 +1752,8 @@ int main(int argc, char **argv)
 	spe_add_case(test_init_eexist_pmu, NULL, false, "attr init: interrupt of the PMU");
 	spe_add_case(test_init_then_pmu, NULL, false, "attr init: PMU with SPE's interrupt");
 	spe_add_case(test_init_eexist_timer, NULL, false, "attr init: interrupt of the timer");
+	spe_add_case(test_enxio_before_eexist, NULL, false,
+		     "attr init: what is missing before interrupt's owner");
 	spe_add_case(test_memlock, NULL, false, "attr init: RLIMIT_MEMLOCK");
 	spe_add_case(test_memlock_fork, NULL, false, "attr init: charge, VM closed by a child");
 	spe_add_case(test_memlock_orphan, NULL, false,
