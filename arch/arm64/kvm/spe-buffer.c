@@ -230,7 +230,7 @@ struct spe_attempt {
 	unsigned int		nr_need;
 	unsigned int		need_capacity;
 	const struct spe_need	*mapping;
-	unsigned long		mapped;
+	unsigned long		ring_pages;
 	u64			stop;
 	enum spe_stop		why;
 	s8			table_level;
@@ -1244,14 +1244,15 @@ void kvm_spe_push_written(struct kvm_vcpu *vcpu)
  * harvest write-protects them all. More than fits at once would never become
  * ready.
  */
-static bool spe_fits_ring(struct spe_attempt *a,
-			  const struct kvm_memory_slot *memslot, unsigned int nr)
+static bool spe_needs_ring(struct kvm *kvm, const struct kvm_memory_slot *memslot)
 {
-	if (!a->vcpu->kvm->dirty_ring_size || memslot->dirty_bitmap ||
-	    !kvm_slot_dirty_track_enabled(memslot))
-		return true;
+	return kvm->dirty_ring_size && !memslot->dirty_bitmap &&
+	       kvm_slot_dirty_track_enabled(memslot);
+}
 
-	return a->mapped + nr <= a->vcpu->dirty_ring.soft_limit / 2;
+static bool spe_fits_ring(struct spe_attempt *a, unsigned int nr)
+{
+	return a->ring_pages + nr <= a->vcpu->dirty_ring.soft_limit / 2;
 }
 
 /* Of @nr pages, how many are contiguous in the host. */
@@ -1277,6 +1278,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		   unsigned int nr, unsigned long mmu_seq,
 		   const struct spe_range *publish)
 {
+	bool ring = spe_needs_ring(a->vcpu->kvm, memslot);
 	bool table = a->mapping->level != SPE_LEVEL_BUFFER;
 	struct kvm_mmu_memory_cache *mc = &a->vcpu->arch.mmu_page_cache;
 	struct kvm_spe_pins *pins = a->pins;
@@ -1286,13 +1288,12 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	long size = 0;
 	int ret = 0;
 
-	if (!spe_fits_ring(a, memslot, nr))
+	if (ring && !spe_fits_ring(a, nr))
 		return -ENOSPC;
 
 	while (done < nr && !ret) {
 		/* A ring that is full has room for one more batch only */
-		if (kvm_slot_dirty_track_enabled(memslot) &&
-		    !memslot->dirty_bitmap && !spe_ring_has_room(a->vcpu)) {
+		if (ring && !spe_ring_has_room(a->vcpu)) {
 			ret = -EBUSY;
 			break;
 		}
@@ -1357,7 +1358,8 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before, table);
 	}
 
-	a->mapped += done;
+	if (ring)
+		a->ring_pages += done;
 
 	return done ?: ret;
 }

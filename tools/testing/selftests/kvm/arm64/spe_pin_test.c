@@ -9,6 +9,7 @@
  */
 #include <poll.h>
 #include <pthread.h>
+#include <time.h>
 
 #include <asm/barrier.h>
 
@@ -3146,6 +3147,353 @@ static void test_kill(const void *arg)
 	TEST_ASSERT(pinned >= 3, "%d of %d had pins when they were killed", pinned, i);
 }
 
+/* --- Attempts that end early ------------------------------------------------ */
+
+/* Addresses at stage 1 that nothing else has; they begin a table of each level */
+#define ALIAS_BASE		(8UL << 39)
+
+/* Guest memory of which nothing else is part */
+#define ABOVE_BUF		(3UL * BUF_BASE)
+
+/* In a descriptor, for software to use */
+#define PTE_SOFTWARE		BIT_ULL(55)
+
+/* More runs of pages than a buffer may consist of: a million of one page */
+#define MANY_RUNS		(BIT_ULL(20) + 1)
+
+/* KVM_RUN ends for the signal, also for one that comes just before. */
+static struct kvm_run *interrupted;
+
+static void interrupt_run(int sig)
+{
+	WRITE_ONCE(interrupted->immediate_exit, 1);
+}
+
+static void catch_signal(struct pin_vm *v)
+{
+	struct sigaction sa = { .sa_handler = interrupt_run };
+
+	interrupted = v->vcpu->run;
+	sigaction(SIGUSR1, &sa, NULL);
+}
+
+static bool is_enabled(struct pin_vm *v)
+{
+	return vcpu_get_reg(v->vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E;
+}
+
+/* The guest has done what it was asked for, and nothing of what the host did shows. */
+static void check_unaware(struct pin_vm *v)
+{
+	TEST_ASSERT_EQ(v->ctl->rounds, v->ctl->toggles);
+	TEST_ASSERT_EQ(v->ctl->full + v->ctl->refused + v->ctl->too_large + v->ctl->lost +
+		       v->ctl->other, 0);
+	TEST_ASSERT(v->ctl->bytes, "no records");
+	TEST_ASSERT_EQ(vcpu_get_stat(v->vcpu, spe_stage2_fault), 0);
+}
+
+/* A buffer of @size that has the same memory again and again, with a walk for each page. */
+static void map_alias(struct pin_vm *v, u64 size)
+{
+	u64 page = v->vm->page_size, i;
+
+	for (i = 0; i < size; i += BUF_SIZE)
+		virt_map(v->vm, ALIAS_BASE + i, BUF_BASE, BUF_SIZE / page);
+	for (i = 0; i < size; i += 2 * page)
+		*virt_get_pte_hva(v->vm, ALIAS_BASE + i) |= PTE_SOFTWARE;
+	v->ctl->ptr = ALIAS_BASE;
+	v->ctl->size = size;
+}
+
+struct signals {
+	const char *name;
+	u64 alias;		/* of this size; 0: no page twice, and each a run */
+};
+
+static const struct signals signals[] = {
+	{ "tables are walked", SZ_16M },
+	{ "pages are pinned" },
+};
+
+/* Signals end KVM_RUN while the buffer is made ready, each a bit later than the last one. */
+static void test_signals(const void *arg)
+{
+	const struct signals *s = arg;
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec at = { .it_value.tv_nsec = 10000 }, never = {};
+	u64 size = s->alias ?: spe_valid_size(0), runs = 0, before = 0, now;
+	u64 walking = 0, pinning = 0;
+	struct pin_vm v;
+	struct ucall uc;
+	timer_t timer;
+	int ret;
+
+	if (spe_spus[0].max_buff_size && spe_spus[0].max_buff_size < size)
+		spe_skip("the SPU's own maximum is too small");
+
+	v = pin_vm_create_backed(size, VM_MEM_SRC_ANONYMOUS);
+	if (s->alias)
+		map_alias(&v, s->alias);
+	else
+		scatter(&v);
+	v.ctl->toggles = 2;
+	catch_signal(&v);
+	TEST_ASSERT(!timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create");
+
+	do {
+		TEST_ASSERT(runs++ < 500, "the guest does not get on");
+		TEST_ASSERT(!timer_settime(timer, 0, &at, NULL), "timer_settime");
+		ret = __vcpu_run(v.vcpu);
+		TEST_ASSERT(!ret || errno == EINTR, "KVM_RUN: %s", strerror(errno));
+		timer_settime(timer, 0, &never, NULL);
+		WRITE_ONCE(interrupted->immediate_exit, 0);
+
+		now = pinned(&v);
+		TEST_ASSERT(now >= before, "%lu of %lu pages are still pinned", now, before);
+		if (ret && is_enabled(&v) && !v.ctl->profiling) {
+			walking += !now;
+			pinning += now > before;
+		}
+		/* As long as there are new pins the time is enough */
+		if (now == before)
+			at.it_value.tv_nsec += at.it_value.tv_nsec / 16;
+		before = now;
+	} while (ret);
+	TEST_ASSERT_EQ(get_ucall(v.vcpu, &uc), UCALL_SYNC);
+
+	ksft_print_msg("%lu KVM_RUNs: %lu ended before a page was pinned, %lu behind one\n", runs,
+		       walking, pinning);
+	TEST_ASSERT(s->alias ? walking : pinning, "the signals come too early, or too late");
+	/* No page was pinned twice */
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_pin), now);
+	check_unaware(&v);
+
+	timer_delete(timer);
+	pin_vm_free(&v);
+}
+
+/* The vCPU waits in KVM_RUN for a page that userspace has, and gets a signal. */
+static pthread_t signal_in_fault(struct pin_vm *v)
+{
+	pthread_t thread;
+
+	catch_signal(v);
+	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, v), "pthread_create");
+	while (!READ_ONCE(uffd.faults))
+		usleep(1000);
+	usleep(20000);
+	pthread_kill(thread, SIGUSR1);
+
+	return thread;
+}
+
+/* KVM_RUN has ended for it, and the guest got no further. */
+static void check_interrupted(struct pin_vm *v, pthread_t thread)
+{
+	void *said;
+
+	pthread_join(thread, &said);
+	WRITE_ONCE(interrupted->immediate_exit, 0);
+	TEST_ASSERT(!said, "the guest went on without its page");
+	TEST_ASSERT(is_enabled(v), "the buffer is not enabled");
+	TEST_ASSERT_EQ(vcpu_get_reg(v->vcpu, SPE_REG(PMBSR_EL1)), 0);
+	TEST_ASSERT_EQ(v->ctl->profiling, 0);
+}
+
+/*
+ * The walk reads a table, for which it waits whatever signals there are. It is
+ * empty when it comes: with a signal, that is not yet the end of the buffer.
+ */
+static void test_uffd_table(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 page = v.vm->page_size, offset = BUF_SIZE - getpagesize(), i;
+	u64 nr = BUF_SIZE / 16 / page;
+	u64 *table = v.buf + offset;
+	pthread_t thread;
+
+	virt_map(v.vm, ALIAS_BASE, BUF_BASE, 1);
+	*virt_get_pte_hva_at_level(v.vm, ALIAS_BASE, 2) += BUF_BASE + offset -
+		addr_hva2gpa(v.vm, virt_get_pte_hva(v.vm, ALIAS_BASE));
+	v.ctl->ptr = ALIAS_BASE;
+	v.ctl->size = nr * page;
+
+	uffd_start(&v, UFFDIO_REGISTER_MODE_MISSING);
+	WRITE_ONCE(uffd.wait, true);
+	thread = signal_in_fault(&v);
+	WRITE_ONCE(uffd.wait, false);
+	check_interrupted(&v, thread);
+
+	for (i = 0; i < nr; i++)
+		table[i] = *virt_get_pte_hva(v.vm, BUF_BASE + i * page);
+	run(&v);
+	check_unaware(&v);
+	uffd_stop();
+	pin_vm_free(&v);
+}
+
+/* The guest does ctl->toggles rounds. Returns how often the ring was full, and was emptied. */
+static u64 run_ring(struct pin_vm *v, const struct log_mode *mode)
+{
+	struct kvm_dirty_gfn *ring = vcpu_map_dirty_ring(v->vcpu);
+	u32 n, i, entries = ring_entries(mode);
+	struct ucall uc;
+	u64 full;
+
+	for (full = 0;; full++) {
+		TEST_ASSERT(!__vcpu_run(v->vcpu), "KVM_RUN: %s", strerror(errno));
+		if (v->vcpu->run->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
+			break;
+		TEST_ASSERT(full < 100, "the guest does not get on");
+		for (i = 0, n = 0; i < entries; i++) {
+			if (ring[i].flags != KVM_DIRTY_GFN_F_DIRTY)
+				continue;
+			ring[i].flags = KVM_DIRTY_GFN_F_RESET;
+			n++;
+		}
+		TEST_ASSERT_EQ(kvm_vm_reset_dirty_ring(v->vm), n);
+	}
+	TEST_ASSERT_EQ(get_ucall(v->vcpu, &uc), UCALL_SYNC);
+
+	return full;
+}
+
+/* Each Access flag that the walk sets is an entry of the ring. It stops for a full one. */
+static void test_ring_walk(const void *arg)
+{
+	const struct log_mode mode = { "", LOG_RING, 256 };
+	struct pin_vm v = pin_vm_create_logged(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS, &mode);
+	u64 page = v.vm->page_size, nr = BUF_SIZE / page, full, i;
+
+	if (nr <= ring_entries(&mode))
+		spe_skip("the buffer has fewer pages than the smallest ring has entries");
+	flags_by_hardware(&v);
+
+	for (i = 0; i < nr; i++)
+		*virt_get_pte_hva(v.vm, BUF_BASE + i * page) &= ~PTE_AF;
+	vm_mem_region_set_flags(v.vm, v.vm->memslots[MEM_REGION_PT], KVM_MEM_LOG_DIRTY_PAGES);
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+
+	full = run_ring(&v, &mode);
+	TEST_ASSERT(full >= nr / ring_entries(&mode), "%lu times", full);
+	for (i = 0; i < nr; i++)
+		TEST_ASSERT(*virt_get_pte_hva(v.vm, BUF_BASE + i * page) & PTE_AF,
+			    "page %lu was not walked", i);
+	check_unaware(&v);
+	pin_vm_free(&v);
+}
+
+/* Without a backup bitmap all of the buffer has to go through the ring, while the log is on. */
+static void test_ring_too_large(const void *arg)
+{
+	const struct log_mode mode = { "", LOG_RING_ONLY, 1024 };
+	struct pin_vm v = pin_vm_create_logged(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS, &mode);
+	u64 half = ring_entries(&mode) / 2, bytes;
+
+	if (BUF_SIZE / getpagesize() <= half)
+		spe_skip("half of the smallest ring has as many entries as the buffer has pages");
+
+	v.ctl->toggles = 1;
+	run(&v);
+	check_unaware(&v);
+	bytes = v.ctl->bytes;
+
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	v.ctl->toggles = 3;
+	run_ring(&v, &mode);
+	TEST_ASSERT_EQ(v.ctl->too_large, 3);
+	TEST_ASSERT_EQ(v.ctl->bytes, bytes);
+
+	/* Half of what would fit */
+	v.ctl->size = half / 2 * getpagesize();
+	run_ring(&v, &mode);
+	TEST_ASSERT_EQ(v.ctl->too_large, 3);
+	TEST_ASSERT(v.ctl->bytes > bytes, "no records");
+	bytes = v.ctl->bytes;
+
+	vm_mem_region_set_flags(v.vm, BUF_SLOT, 0);
+	v.ctl->size = BUF_SIZE;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 3);
+	TEST_ASSERT(v.ctl->bytes > bytes, "no records");
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->lost + v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	pin_vm_free(&v);
+}
+
+/* A buffer that has no log is not too large for a ring, wherever its tables are. */
+static void test_ring_tables(const void *arg)
+{
+	const struct log_mode mode = { "", LOG_RING_ONLY, 256 };
+	struct pin_vm v = pin_vm_create_logged(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS, &mode);
+	u64 page = v.vm->page_size, nr = page / 8, slot = BUF_SLOT + 2, i;
+	u64 *table;
+
+	if (nr * page / getpagesize() <= ring_entries(&mode) / 2)
+		spe_skip("half of the smallest ring has as many entries as the buffer has pages");
+
+	/* Behind the buffer */
+	vm_userspace_mem_region_add(v.vm, VM_MEM_SRC_ANONYMOUS, ABOVE_BUF, slot,
+				    getpagesize() / page, KVM_MEM_LOG_DIRTY_PAGES);
+	table = addr_gpa2hva(v.vm, ABOVE_BUF);
+	for (i = 0; i < nr; i++)
+		table[i] = *virt_get_pte_hva(v.vm, BUF_BASE + i * page);
+	virt_map(v.vm, ALIAS_BASE, BUF_BASE, 1);
+	*virt_get_pte_hva_at_level(v.vm, ALIAS_BASE, 2) += ABOVE_BUF -
+		addr_hva2gpa(v.vm, virt_get_pte_hva(v.vm, ALIAS_BASE));
+
+	v.ctl->ptr = ALIAS_BASE;
+	v.ctl->size = nr * page;
+	v.ctl->toggles = 3;
+	run_ring(&v, &mode);
+	check_unaware(&v);
+	pin_vm_free(&v);
+}
+
+/* One page, by one table, at more places than KVM counts. There are few pages to pin. */
+static void test_many_runs(const void *arg)
+{
+	u64 page, block, size, i, *table;
+	struct pin_vm v;
+
+	if (spe_spus[0].max_buff_size)
+		spe_skip("the SPU has a maximum of its own");
+
+	v = pin_vm_create_backed(0, VM_MEM_SRC_ANONYMOUS);
+	page = v.vm->page_size;
+	block = page / 8 * page;
+	size = roundup(MANY_RUNS * page, block);
+
+	virt_map(v.vm, ALIAS_BASE, BUF_BASE, 1);
+	table = virt_get_pte_hva(v.vm, ALIAS_BASE);
+	for (i = 1; i < page / 8; i++)
+		table[i] = table[0];
+	table = virt_get_pte_hva_at_level(v.vm, ALIAS_BASE, 2);
+	for (i = block; i < size; i += block) {
+		/* It makes all tables on the way */
+		if (!(i % (page / 8 * block)))
+			virt_map(v.vm, ALIAS_BASE + i, BUF_BASE, 1);
+		*virt_get_pte_hva_at_level(v.vm, ALIAS_BASE + i, 2) = *table;
+	}
+
+	v.ctl->ptr = ALIAS_BASE;
+	v.ctl->size = size;
+	v.ctl->toggles = 2;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 2);
+	TEST_ASSERT_EQ(v.ctl->bytes, 0);
+	TEST_ASSERT_EQ(pinned(&v), 0);
+
+	v.ctl->size = block;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 2);
+	TEST_ASSERT(v.ctl->bytes, "no records");
+	TEST_ASSERT(pinned(&v) < 10, "%lu pages pinned", pinned(&v));
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->lost + v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	pin_vm_free(&v);
+}
+
 int main(int argc, char **argv)
 {
 	int i;
@@ -3188,6 +3536,14 @@ int main(int argc, char **argv)
 		spe_add_case(test_exec, &execs[i], false,
 			     "dirty log: exec fault beside the buffer, %s", execs[i].name);
 	spe_add_case(test_large_slot, NULL, false, "dirty log: of a large memslot");
+	for (i = 0; i < ARRAY_SIZE(signals); i++)
+		spe_add_case(test_signals, &signals[i], false, "signals: while %s",
+			     signals[i].name);
+	spe_add_case(test_uffd_table, NULL, false, "signals: a table is missing");
+	spe_add_case(test_ring_walk, NULL, false, "dirty ring: full while tables are walked");
+	spe_add_case(test_ring_too_large, NULL, false, "dirty ring: a buffer too large for it");
+	spe_add_case(test_ring_tables, NULL, false, "dirty ring: only of the tables");
+	spe_add_case(test_many_runs, NULL, false, "no maximum size: too many runs");
 
 	spe_run_cases();
 }
