@@ -2987,6 +2987,301 @@ static void test_paused(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* --- Memory that cannot be had --------------------------------------------- */
+
+/*
+ * With fault injection, the n-th allocation of this thread fails, or it and all
+ * that follow: what falls back to something else, or is tried again, fails only
+ * then. Each case goes on until nothing was left to fail.
+ */
+#define DEBUGFS			"/sys/kernel/debug"
+
+/* Each page in a table of its own */
+#define FAR_STRIDE		((u64)getpagesize() * getpagesize() / 8)
+
+struct shortage {
+	const char *name;
+	u64 pages;		/* of a buffer */
+	u64 buffers;		/* in turn: only one of them may be pinned */
+	u64 lost;		/* pages that stage 2 loses before each enable */
+	bool cold;		/* and the guest's memory that is not its buffer */
+	bool flat;		/* pages in a row for the guest, not for the host */
+	bool all;		/* from the n-th on */
+};
+
+static const struct shortage shortages[] = {
+	{ "from nothing", 12, 1, 12, .cold = true },
+	{ "from nothing", 12, 1, 12, .cold = true, .all = true },
+	{ "one page changed", 24, 1, 1 },
+	{ "one page changed", 24, 1, 1, .all = true },
+	/* Leaving at once, they are more than KVM has room for without memory */
+	{ "many ranges leave", 130, 2, 0 },
+	{ "many ranges leave", 130, 2, 0, .all = true },
+	/* More of them than KVM makes room for when it begins */
+	{ "many ranges come", 1024, 1, 1024, .flat = true },
+	{ "many ranges come", 1024, 1, 1024, .flat = true, .all = true },
+};
+
+static int open_thread_file(const char *file)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "/proc/thread-self/%s", file);
+	return open(name, O_RDWR);
+}
+
+static void need_fault_injection(void)
+{
+	static const char * const settings[][2] = {
+		/* Threads with make-it-fail only */
+		{ "task-filter", "Y" },
+		{ "probability", "100" },
+		{ "interval", "1" },
+		{ "times", "-1" },
+		{ "space", "0" },
+		{ "verbose", "0" },
+		/* GFP_KERNEL, user memory and single pages as well */
+		{ "ignore-gfp-wait", "N" },
+		{ "ignore-gfp-highmem", "N" },
+		{ "min-order", "0" },
+	};
+	static const char * const dirs[] = { DEBUGFS "/failslab", DEBUGFS "/fail_page_alloc" };
+	char name[128];
+	int i, j;
+
+	if (access("/proc/thread-self/fail-nth", W_OK) || access(dirs[0], W_OK) ||
+	    access(dirs[1], W_OK))
+		spe_skip("needs CONFIG_FAILSLAB, FAIL_PAGE_ALLOC, FAULT_INJECTION_DEBUG_FS");
+
+	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
+		for (j = 0; j < ARRAY_SIZE(settings); j++) {
+			snprintf(name, sizeof(name), "%s/%s", dirs[i], settings[j][0]);
+			write_file(name, settings[j][1]);
+		}
+	}
+}
+
+/*
+ * The ioctl while allocation @n fails. Returns 0 or its errno; *@failed says
+ * whether there was such an allocation.
+ */
+static int with_failure(int (*fn)(struct kvm_vcpu *vcpu), struct kvm_vcpu *vcpu, u64 n, bool all,
+			bool *failed)
+{
+	int nth = open_thread_file("fail-nth"), fail = open_thread_file("make-it-fail");
+	char val[16] = {};
+	int ret, err;
+
+	TEST_ASSERT(nth >= 0 && fail >= 0, "/proc/thread-self");
+	if (all)
+		TEST_ASSERT(write(fail, "1", 1) == 1, "make-it-fail");
+	snprintf(val, sizeof(val), "%lu", n);
+	TEST_ASSERT(write(nth, val, strlen(val)) > 0, "fail-nth");
+
+	ret = fn(vcpu);
+	err = ret ? errno : 0;
+
+	/* First what makes a page fault of this program fail */
+	if (write(fail, "0", 1) != 1 || pread(nth, val, sizeof(val) - 1, 0) <= 0 ||
+	    write(nth, "0", 1) != 1)
+		TEST_FAIL("/proc/thread-self");
+	*failed = !atoi(val);
+	close(nth);
+	close(fail);
+
+	return err;
+}
+
+static void test_short_init(const void *arg)
+{
+	u64 before = spe_locked_bytes(), charge = formula(SZ_64K) * getpagesize(), n, errors = 0;
+	bool all = arg, failed = true;
+	struct pin_vm v;
+	int err = 0;
+
+	need_fault_injection();
+	for (n = 1; failed; n++) {
+		/* One that has failed is done again in the same VM */
+		if (!err)
+			v = pin_vm_create_uninitialised(SZ_64K, VM_MEM_SRC_ANONYMOUS, NULL);
+		err = with_failure(spe_init, v.vcpu, n, all, &failed);
+		TEST_ASSERT(!err || (failed && err == ENOMEM), "INIT: %s", spe_errname(err));
+		TEST_ASSERT_EQ(spe_locked_bytes(), before + (err ? 0 : charge));
+		errors += !!err;
+		if (err)
+			continue;
+
+		v.ctl->size = SZ_64K;
+		v.ctl->toggles = 1;
+		run(&v);
+		TEST_ASSERT(v.ctl->bytes && !v.ctl->too_large, "no profile");
+		pin_vm_free(&v);
+		TEST_ASSERT_EQ(spe_locked_bytes(), before);
+	}
+	ksft_print_msg("%lu allocations, %lu errors\n", n - 2, errors);
+	/* One failure may be made up for, but not all of them */
+	TEST_ASSERT(errors || !all, "no error");
+}
+
+static void start_round(struct pin_vm *v, u64 ptr)
+{
+	struct guest_ctl *c = v->ctl;
+
+	c->ptr = ptr;
+	c->rounds = 0;
+	c->insns = 0;
+	c->bytes = 0;
+	c->too_large = 0;
+}
+
+/* Is all pinned, and the profile complete? If not, @left is, and the guest knows. */
+static bool end_round(struct pin_vm *v, u64 all, u64 left)
+{
+	struct guest_ctl *c = v->ctl;
+
+	TEST_ASSERT_EQ(c->rounds, 1);
+	TEST_ASSERT_EQ(c->full + c->refused + c->lost + c->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v->vcpu, spe_stage2_fault), 0);
+
+	if (!c->too_large) {
+		TEST_ASSERT_EQ(pinned(v), all);
+		check_number(v, check_records(v, c->from[0], c->to[0]), c->insns, 1);
+		return true;
+	}
+
+	TEST_ASSERT_EQ(c->bytes, 0);
+	/* The buffer before this one may have made room already */
+	TEST_ASSERT(pinned(v) == left || !pinned(v), "%lu pages pinned, not %lu", pinned(v), left);
+	return false;
+}
+
+/* The host's pages stay */
+static void unmap_stage2(void *mem, size_t len)
+{
+	TEST_ASSERT(!mprotect(mem, len, PROT_READ), "mprotect");
+	TEST_ASSERT(!mprotect(mem, len, PROT_READ | PROT_WRITE), "mprotect");
+}
+
+static void test_shortage(const void *arg)
+{
+	const struct shortage *s = arg;
+	u64 page = getpagesize(), stride = s->flat ? page : FAR_STRIDE;
+	u64 nr = s->pages * s->buffers, len = nr * stride, n, i, buf, ptr, left;
+	u64 errors = 0, refused = 0, all[2] = {};
+	struct userspace_mem_region *data;
+	bool failed = true;
+	struct pin_vm v;
+	void *mem;
+	int err;
+
+	need_fault_injection();
+	v = pin_vm_create_uninitialised(s->pages * page, VM_MEM_SRC_ANONYMOUS, NULL);
+	data = memslot2region(v.vm, 0);
+
+	mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	madvise(mem, len, MADV_NOHUGEPAGE);
+	vm_set_user_memory_region(v.vm, LARGE_SLOT, 0, LARGE_BASE, len, mem);
+	/* The first page of a buffer, all that a round fills, is mapped flat */
+	v.buf = mem - (LARGE_BASE - BUF_BASE);
+	for (n = nr; n-- > 0; ) {
+		/* The last page of the buffer is the first that the host has */
+		*(u64 *)(mem + n * stride) = n;
+		ptr = LARGE_BASE + n / s->pages * s->pages * stride + n % s->pages * page;
+		for (i = 0; i < page; i += v.vm->page_size)
+			virt_pg_map(v.vm, ptr + i, LARGE_BASE + n * stride + i);
+	}
+	SPE_OK(spe_init(v.vcpu));
+	v.ctl->size = s->pages * page;
+	v.ctl->toggles = 1;
+
+	/* Each buffer once, then with failures */
+	for (n = 0; failed; n++) {
+		buf = n % s->buffers;
+		left = all[(n + s->buffers - 1) % s->buffers] - s->lost;
+		if (s->flat)
+			unmap_stage2(mem, len);
+		else if (s->lost)
+			madvise(mem, s->lost * stride, MADV_DONTNEED);
+		if (s->cold) {
+			unmap_stage2(data->host_mem, data->region.memory_size);
+			left = 0;
+		}
+
+		ptr = LARGE_BASE + buf * s->pages * stride;
+		start_round(&v, ptr);
+		if (n < s->buffers) {
+			run(&v);
+			all[buf] = pinned(&v);
+			TEST_ASSERT(end_round(&v, all[buf], 0), "refused");
+			continue;
+		}
+
+		err = with_failure(__vcpu_run, v.vcpu, n - s->buffers + 1, s->all, &failed);
+		/* No table for a page that the guest itself uses; it tries again */
+		if (err) {
+			TEST_ASSERT(s->cold && failed && err == ENOMEM, "KVM_RUN: %s",
+				    spe_errname(err));
+			errors++;
+			run(&v);
+		} else {
+			TEST_ASSERT_EQ(get_ucall(v.vcpu, NULL), UCALL_SYNC);
+		}
+
+		if (!end_round(&v, all[buf], left)) {
+			refused++;
+			start_round(&v, ptr);
+			run(&v);
+			TEST_ASSERT(end_round(&v, all[buf], 0), "refused without a failure");
+		}
+	}
+
+	ksft_print_msg("%lu allocations: refused %lu, KVM_RUN failed %lu\n",
+		       n - s->buffers - 1, refused, errors);
+	TEST_ASSERT(refused || !s->all, "no failure met an enable");
+	pin_vm_free(&v);
+	munmap(mem, len);
+}
+
+/* What an attempt has pinned that a signal ended goes when the next one fails. */
+static void test_short_after_signal(const void *arg)
+{
+	struct sigaction sa = { .sa_handler = nothing };
+	struct pin_vm v = pin_vm_create();
+	u64 page = getpagesize();
+	pthread_t thread;
+	bool failed;
+
+	need_fault_injection();
+	sigaction(SIGUSR1, &sa, NULL);
+	v.ctl->size = 32 * page;
+	v.ctl->toggles = 1;
+	memset(v.buf, POISON, v.ctl->size);
+	uffd_start(&v, UFFDIO_REGISTER_MODE_MISSING);
+	WRITE_ONCE(uffd.wait, true);
+	uffd_take(&v, v.buf + 16 * page, page);
+
+	TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, &v), "pthread_create");
+	while (!READ_ONCE(uffd.faults))
+		usleep(1000);
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	TEST_ASSERT(pinned(&v) >= 16, "%lu pages pinned", pinned(&v));
+
+	TEST_ASSERT(!with_failure(__vcpu_run, v.vcpu, 1, true, &failed) && failed, "KVM_RUN");
+	TEST_ASSERT_EQ(v.ctl->too_large, 1);
+	TEST_ASSERT_EQ(pinned(&v), 0);
+
+	WRITE_ONCE(uffd.wait, false);
+	start_round(&v, BUF_BASE);
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 0);
+	TEST_ASSERT(check_records(&v, v.ctl->from[0], v.ctl->to[0]), "no records");
+	uffd_stop();
+	pin_vm_free(&v);
+}
+
 /* --- The end --------------------------------------------------------------- */
 
 /* Starts a guest that profiles until it is told to stop. */
@@ -3544,6 +3839,13 @@ int main(int argc, char **argv)
 	spe_add_case(test_ring_too_large, NULL, false, "dirty ring: a buffer too large for it");
 	spe_add_case(test_ring_tables, NULL, false, "dirty ring: only of the tables");
 	spe_add_case(test_many_runs, NULL, false, "no maximum size: too many runs");
+	spe_add_case(test_short_init, NULL, false, "no memory: INIT: one failure");
+	spe_add_case(test_short_init, (void *)1, false, "no memory: INIT: all from one on");
+	for (i = 0; i < ARRAY_SIZE(shortages); i++)
+		spe_add_case(test_shortage, &shortages[i], false, "no memory: %s: %s",
+			     shortages[i].name,
+			     shortages[i].all ? "all from one on" : "one failure");
+	spe_add_case(test_short_after_signal, NULL, false, "no memory: after a signal");
 
 	spe_run_cases();
 }

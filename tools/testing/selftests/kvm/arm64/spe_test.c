@@ -1163,6 +1163,46 @@ static void guest_regs_code(void)
 	}
 }
 
+/* Many accesses to a register of the sampling, then to one of the buffer */
+static void guest_exits_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 i;
+
+	guest_program(c);
+	GUEST_SYNC(0);
+	for (i = 0; i < c->iterations; i++) {
+		write_sysreg_s(i << 8, SYS_PMSIRR_EL1);
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMSIRR_EL1) & 0xffffff00, i << 8);
+	}
+	GUEST_SYNC(1);
+	for (i = 0; i < c->iterations; i++)
+		GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBPTR_EL1), 0);
+	GUEST_SYNC(2);
+}
+
+/*
+ * Linux writes the sampling registers at each switch of a profiled task: they do
+ * not trap once the guest has used them. Those of the buffer do.
+ */
+static void test_guest_exits(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_exits_code);
+	struct guest_ctl *c = host_ctl(&v, 0);
+	u64 exits[3];
+	int i;
+
+	c->iterations = 5000;
+	for (i = 0; i < ARRAY_SIZE(exits); i++) {
+		TEST_ASSERT(spe_run_vcpu(v.vcpu[0]), "the guest ended");
+		exits[i] = vcpu_get_stat(v.vcpu[0], exits);
+	}
+	TEST_ASSERT(exits[1] - exits[0] < c->iterations / 2, "%lu exits",
+		    exits[1] - exits[0]);
+	TEST_ASSERT(exits[2] - exits[1] >= c->iterations, "%lu exits", exits[2] - exits[1]);
+	spe_vm_free(&v);
+}
+
 static void test_guest_regs(const void *arg)
 {
 	static const u64 patterns[] = {
@@ -3970,6 +4010,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_guest_ids, NULL, false, "guest: ID registers");
 	spe_add_case(test_guest_undef, "feature", false, "guest: registers that are not there");
 	spe_add_case(test_guest_regs, NULL, false, "guest: registers hold what is written");
+	spe_add_case(test_guest_exits, NULL, false, "guest: which registers exit");
 	for (i = 0; i < ARRAY_SIZE(profile_rows); i++)
 		spe_add_case(test_profile, &profile_rows[i], false, "guest: profile %s",
 			     profile_rows[i].name);
