@@ -1163,6 +1163,47 @@ static void guest_regs_code(void)
 	}
 }
 
+/* What an earlier event may have left in PMBSR_EL1, of which software has cleared S only */
+#define OLD_PMBSR	(FIELD_PREP(PMBSR_EL1_EC_MASK, PMBSR_EL1_EC_FAULT_S1) | \
+			 PMBSR_EL1_COLL | FIELD_PREP(PMBSR_EL1_FAULT_FSC_MASK, 0x21))
+
+static void guest_old_event_code(void)
+{
+	struct guest_ctl *c = guest_ctl();
+	u64 values[] = { OLD_PMBSR, OLD_PMBSR | PMBSR_EL1_DL, PMBSR_EL1_DL, 0 };
+	int i, n;
+
+	guest_program(c);
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		guest_buffer(c->ptr, c->limit);
+		write_sysreg_s(values[i], SYS_PMBSR_EL1);
+		write_sysreg_s(c->pmscr, SYS_PMSCR_EL1);
+		isb();
+		for (n = 0; n < 3; n++) {
+			guest_loop(guest_array(), ARRAY_MASK, 4 * c->used_interval / WORK_INSNS);
+			GUEST_ASSERT_EQ(read_sysreg_s(SYS_PMBSR_EL1), values[i]);
+			/* In hardware, and back */
+			GUEST_SYNC(n);
+		}
+		guest_results(c);
+		GUEST_ASSERT_EQ(c->pmbsr, values[i]);
+		GUEST_ASSERT(c->pmbptr > c->ptr);
+		guest_off();
+	}
+	GUEST_DONE();
+}
+
+static void test_guest_old_event(const void *arg)
+{
+	struct spe_vm v = spe_vm_create(1, guest_old_event_code);
+	int n = 0;
+
+	while (spe_run_vcpu(v.vcpu[0]))
+		n++;
+	TEST_ASSERT_EQ(n, 12);
+	spe_vm_free(&v);
+}
+
 /* Many accesses to a register of the sampling, then to one of the buffer */
 static void guest_exits_code(void)
 {
@@ -4010,6 +4051,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_guest_ids, NULL, false, "guest: ID registers");
 	spe_add_case(test_guest_undef, "feature", false, "guest: registers that are not there");
 	spe_add_case(test_guest_regs, NULL, false, "guest: registers hold what is written");
+	spe_add_case(test_guest_old_event, NULL, false, "guest: PMBSR_EL1 holds an old event");
 	spe_add_case(test_guest_exits, NULL, false, "guest: which registers exit");
 	for (i = 0; i < ARRAY_SIZE(profile_rows); i++)
 		spe_add_case(test_profile, &profile_rows[i], false, "guest: profile %s",
