@@ -2536,9 +2536,11 @@ static void stop_in_profile(struct pin_vm *v, pthread_t thread, u64 iterations)
 		pthread_join(thread, &said);
 		TEST_ASSERT(!said, "the guest has ended");
 		v->vcpu->run->immediate_exit = 0;
-		if (vcpu_get_reg(v->vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E)
+		if ((vcpu_get_reg(v->vcpu, SPE_REG(PMBLIMITR_EL1)) & PMBLIMITR_EL1_E) &&
+		    (vcpu_get_reg(v->vcpu, SPE_REG(PMSCR_EL1)) & PMSCR_EL1_E1SPE) &&
+		    !(vcpu_get_reg(v->vcpu, SPE_REG(PMBSR_EL1)) & PMBSR_EL1_S))
 			return;
-		/* Just in between */
+		/* Just in between, or full */
 		TEST_ASSERT(!pthread_create(&thread, NULL, vcpu_until_stopped, v),
 			    "pthread_create");
 	}
