@@ -3517,9 +3517,9 @@ static void test_signals(const void *arg)
 {
 	const struct signals *s = arg;
 	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-	struct itimerspec at = { .it_value.tv_nsec = 10000 }, never = {};
+	struct itimerspec at = {}, never = {};
 	u64 size = s->alias ?: spe_valid_size(0), runs = 0, before = 0, now;
-	u64 walking = 0, pinning = 0;
+	u64 walking = 0, pinning = 0, delay = 10000;
 	struct pin_vm v;
 	struct ucall uc;
 	timer_t timer;
@@ -3539,6 +3539,8 @@ static void test_signals(const void *arg)
 
 	do {
 		TEST_ASSERT(runs++ < 500, "the guest does not get on");
+		at.it_value.tv_sec = delay / NSEC_PER_SEC;
+		at.it_value.tv_nsec = delay % NSEC_PER_SEC;
 		TEST_ASSERT(!timer_settime(timer, 0, &at, NULL), "timer_settime");
 		ret = __vcpu_run(v.vcpu);
 		TEST_ASSERT(!ret || errno == EINTR, "KVM_RUN: %s", strerror(errno));
@@ -3553,7 +3555,7 @@ static void test_signals(const void *arg)
 		}
 		/* As long as there are new pins the time is enough */
 		if (now == before)
-			at.it_value.tv_nsec += at.it_value.tv_nsec / 16;
+			delay += delay / 16;
 		before = now;
 	} while (ret);
 	TEST_ASSERT_EQ(get_ucall(v.vcpu, &uc), UCALL_SYNC);
