@@ -74,7 +74,7 @@
 /* Room in the array that only splitting a range may use */
 #define SPE_SPLITS		64
 
-/* Room in the array that is kept for the next attempt */
+/* Room in the array that stays behind an attempt, for what notifiers split */
 #define SPE_SPARE		(4 * SPE_SPLITS)
 
 /* Invalidations elsewhere in the VM that are waited for under SRCU */
@@ -1239,17 +1239,17 @@ void kvm_spe_push_written(struct kvm_vcpu *vcpu)
 	spe->written_to = 0;
 }
 
-/*
- * Without a backup bitmap all pages have to go through the ring, and every
- * harvest write-protects them all. More than fits at once would never become
- * ready.
- */
+/* Without a backup bitmap all pages have to go through the dirty ring. */
 static bool spe_needs_ring(struct kvm *kvm, const struct kvm_memory_slot *memslot)
 {
 	return kvm->dirty_ring_size && !memslot->dirty_bitmap &&
 	       kvm_slot_dirty_track_enabled(memslot);
 }
 
+/*
+ * A harvest of the ring write-protects all that is in it. More than fits at once
+ * would never become ready.
+ */
 static bool spe_fits_ring(struct spe_attempt *a, unsigned int nr)
 {
 	return a->ring_pages + nr <= a->vcpu->dirty_ring.soft_limit / 2;

@@ -577,21 +577,28 @@ static void test_init_orders(const void *arg)
 /* Each thing that INIT can miss, besides the interrupt */
 static const u32 init_missing[] = { BARE_SPU | BARE_SIZE, BARE_SIZE, BARE_GIC_INIT };
 
+/* The interrupt is one that the PMU owns */
+static void set_irq_of_pmu(struct kvm_vcpu *vcpu)
+{
+	int irq = 23;
+
+	SPE_OK(__vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_IRQ,
+				      &irq));
+	SPE_OK(__vcpu_device_attr_set(vcpu, KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT,
+				      NULL));
+	SPE_OK(spe_set_irq(vcpu, irq));
+}
+
 /* An interrupt that something else owns */
 static void test_init_eexist_pmu(const void *arg)
 {
 	struct bare_vm b;
-	int irq = 23;
 
 	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
 		spe_skip("no PMU");
 
 	b = bare_vm_create((BARE_READY & ~BARE_IRQ) | BARE_PMU);
-	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
-	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
-	SPE_OK(spe_set_irq(b.vcpu[0], irq));
+	set_irq_of_pmu(b.vcpu[0]);
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	SPE_CHECK(spe_run_nothing(b.vcpu[0]), EINVAL);
@@ -664,13 +671,8 @@ static void test_enxio_before_eexist(const void *arg)
 	for (i = 0; i < ARRAY_SIZE(init_missing); i++) {
 		if (init_missing[i] & BARE_GIC_INIT)
 			continue;
-		irq = 23;
 		b = bare_vm_create((BARE_READY & ~BARE_IRQ & ~init_missing[i]) | BARE_PMU);
-		SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-					      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
-		SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-					      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
-		SPE_OK(spe_set_irq(b.vcpu[0], irq));
+		set_irq_of_pmu(b.vcpu[0]);
 		SPE_CHECK(spe_init(b.vcpu[0]), ENXIO);
 		bare_vm_free(&b);
 	}
@@ -1167,7 +1169,7 @@ static void test_memlock_exempt(const void *arg)
 static void test_eexist_before_enomem(const void *arg)
 {
 	struct bare_vm b;
-	int irq = 23, timer;
+	int timer;
 
 	drop_cap_ipc_lock();
 	set_memlock(0);
@@ -1181,11 +1183,7 @@ static void test_eexist_before_enomem(const void *arg)
 	if (!kvm_check_cap(KVM_CAP_ARM_PMU_V3))
 		return;
 	b = bare_vm_create((BARE_READY & ~BARE_IRQ) | BARE_PMU);
-	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				      KVM_ARM_VCPU_PMU_V3_IRQ, &irq));
-	SPE_OK(__vcpu_device_attr_set(b.vcpu[0], KVM_ARM_VCPU_PMU_V3_CTRL,
-				      KVM_ARM_VCPU_PMU_V3_INIT, NULL));
-	SPE_OK(spe_set_irq(b.vcpu[0], irq));
+	set_irq_of_pmu(b.vcpu[0]);
 	SPE_CHECK(spe_init(b.vcpu[0]), EEXIST);
 	bare_vm_free(&b);
 }
