@@ -86,8 +86,12 @@
 /* The last one is never valid: it has the pages of those that had to make room */
 #define SPE_WINDOW_REST		(SPE_NR_WINDOWS - 1)
 
-/* Runs of pages that a buffer and its tables may consist of */
-#define SPE_MAX_NEED		BIT(20)
+/*
+ * Runs of pages that a buffer and its tables may consist of, and ranges in the
+ * set. Both arrays are passed over with pins->lock held, or sorted: this bounds
+ * for how long, also where the VM has no maximum.
+ */
+#define SPE_MAX_RUNS		BIT(20)
 
 /* A vCPU that has not profiled for this time, or twice as long, unpins */
 #define SPE_IDLE		(5 * HZ)
@@ -380,7 +384,7 @@ static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new,
 
 /*
  * Take pins->lock with room for @extra more ranges. Returns -ENOMEM, without
- * the lock, if there is none to be had.
+ * the lock, if there is none to be had, and -E2BIG if there shall be none.
  */
 static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 {
@@ -392,9 +396,12 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 	spin_lock(&pins->lock);
 	while (pins->capacity - pins->nr_ranges < extra) {
 		want = (size_t)pins->nr_ranges + extra;
-		want += want / 2;
 		spin_unlock(&pins->lock);
 
+		if (want > SPE_MAX_RUNS)
+			return -E2BIG;
+
+		want += want / 2;
 		new = kvmalloc_array(want, sizeof(*new),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!new)
@@ -841,7 +848,7 @@ static int spe_need_add(struct spe_attempt *a, u64 va, u64 ipa, u64 len, s8 leve
 		size_t want = max(64U, 2 * a->need_capacity);
 
 		/* Each entry is one page or more: there is no need for more */
-		if (want > SPE_MAX_NEED ||
+		if (want > SPE_MAX_RUNS ||
 		    a->nr_need > 16 * (a->vcpu->kvm->nr_memslot_pages + 64))
 			return -ENOSPC;
 
@@ -1618,7 +1625,7 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			continue;
 
 		if (ret == -EAGAIN || ret == -EINTR || ret == -EBUSY ||
-		    ret == -ENOMEM || ret == -ENOSPC)
+		    ret == -ENOMEM || ret == -ENOSPC || ret == -E2BIG)
 			return ret;
 
 		if (ret < 0) {
@@ -1851,11 +1858,20 @@ static void spe_evict(struct kvm_spe_pins *pins, int window)
 	spe_reap(pins, spe_match_unused);
 }
 
+static bool spe_evict_oldest(struct kvm_spe_pins *pins)
+{
+	int oldest = spe_oldest_window(pins, SPE_NR_WINDOWS);
+
+	if (oldest < 0)
+		return false;
+
+	spe_evict(pins, oldest);
+	return true;
+}
+
 /* Make room for @missing pages. */
 static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
 {
-	int oldest;
-
 	if (spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing))
 		return true;
 
@@ -1863,10 +1879,8 @@ static bool spe_make_room(struct kvm_spe_pins *pins, unsigned long missing)
 	spe_reap(pins, spe_match_unused);
 
 	while (!spe_may_pin(pins, READ_ONCE(pins->nr_pages) + missing)) {
-		oldest = spe_oldest_window(pins, SPE_NR_WINDOWS);
-		if (oldest < 0)
+		if (!spe_evict_oldest(pins))
 			return false;
-		spe_evict(pins, oldest);
 	}
 
 	return true;
@@ -2058,6 +2072,10 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 
 		for (unsigned int n = 0; n < a.nr_need && !ret; n++)
 			ret = spe_pin_need(&a, &a.need[n]);
+
+		/* Too many ranges, but not all of them are this buffer's? */
+		if (ret == -E2BIG)
+			ret = spe_evict_oldest(pins) ? -EAGAIN : -ENOSPC;
 
 		/*
 		 * KVM relaxes permissions with a local TLB invalidation, since
