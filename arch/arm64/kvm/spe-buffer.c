@@ -88,10 +88,11 @@
 
 /*
  * Runs of pages that a buffer and its tables may consist of, and ranges in the
- * set. Both arrays are passed over with pins->lock held, or sorted: this bounds
- * for how long, also where the VM has no maximum.
+ * set. The ranges are passed over with pins->lock held, and moved with mmu_lock
+ * held: this bounds for how long, to about a millisecond, also where the VM has
+ * no maximum.
  */
-#define SPE_MAX_RUNS		BIT(20)
+#define SPE_MAX_RUNS		BIT(18)
 
 /* A vCPU that has not profiled for this time, or twice as long, unpins */
 #define SPE_IDLE		(5 * HZ)
@@ -234,12 +235,10 @@ struct spe_attempt {
 	unsigned int		nr_need;
 	unsigned int		need_capacity;
 	const struct spe_need	*mapping;
-	unsigned long		ring_pages;
 	u64			stop;
 	enum spe_stop		why;
 	s8			table_level;
 
-	u8			map_shift;
 	bool			verify;
 	bool			flush;		/* TLBs may hold what was there */
 };
@@ -347,6 +346,21 @@ static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
 	       (u64)a->nr + b->nr <= U32_MAX;
 }
 
+/* Join range @i with the one before, if they are alike. */
+static bool spe_join(struct kvm_spe_pins *pins, unsigned int i)
+{
+	struct spe_range *r = &pins->ranges[i];
+
+	if (!i || !spe_mergeable(r - 1, r))
+		return false;
+
+	r[-1].nr += r->nr;
+	pins->nr_ranges--;
+	memmove(r, r + 1, (pins->nr_ranges - i) * sizeof(*r));
+
+	return true;
+}
+
 /*
  * Add @n ranges of a run of pages that are not in the set. There is room. The
  * array moves once for all of them, since mmu_lock is held.
@@ -383,6 +397,45 @@ static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new,
 }
 
 /*
+ * The pages of @new, which are in the set, are mapped writable again. Where the
+ * array has no room to split a range, all of the range has to be mapped anew.
+ */
+static void spe_remapped(struct kvm_spe_pins *pins, const struct spe_range *new)
+{
+	u64 end = new->gfn + new->nr;
+	unsigned int i;
+
+	lockdep_assert_held(&pins->lock);
+
+	pins->max_map_shift = max(pins->max_map_shift, new->map_shift);
+
+	for (i = spe_find(pins, new->gfn);
+	     i < pins->nr_ranges && pins->ranges[i].gfn < end; i++) {
+		struct spe_range *r = &pins->ranges[i];
+
+		if (!(r->flags & SPE_RANGE_REMAP) && r->map_shift == new->map_shift)
+			continue;
+
+		if (r->gfn < new->gfn) {
+			if (pins->nr_ranges < pins->capacity)
+				spe_split(pins, i, new->gfn);
+			continue;
+		}
+
+		if (r->gfn + r->nr > end) {
+			if (pins->nr_ranges == pins->capacity)
+				break;
+			spe_split(pins, i, end);
+		}
+
+		r->flags &= ~SPE_RANGE_REMAP;
+		r->map_shift = new->map_shift;
+		if (spe_join(pins, i))
+			i--;
+	}
+}
+
+/*
  * Take pins->lock with room for @extra more ranges. Returns -ENOMEM, without
  * the lock, if there is none to be had, and -E2BIG if there shall be none.
  */
@@ -394,14 +447,16 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 	extra += SPE_SPLITS;
 
 	spin_lock(&pins->lock);
-	while (pins->capacity - pins->nr_ranges < extra) {
+	for (;;) {
 		want = (size_t)pins->nr_ranges + extra;
+		if (want <= SPE_MAX_RUNS && want <= pins->capacity)
+			return 0;
 		spin_unlock(&pins->lock);
 
 		if (want > SPE_MAX_RUNS)
 			return -E2BIG;
 
-		want += want / 2;
+		want = min(want + want / 2, SPE_MAX_RUNS);
 		new = kvmalloc_array(want, sizeof(*new),
 				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!new)
@@ -422,8 +477,6 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 		kvfree(old);
 		spin_lock(&pins->lock);
 	}
-
-	return 0;
 }
 
 /*
@@ -494,8 +547,10 @@ static bool spe_match_all(const struct spe_range *r)
 /*
  * Unpin every range that matches. Pages count until they are unpinned: who finds
  * that there are too many waits here for those that are on their way.
+ *
+ * Returns the number of pages.
  */
-static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
+static unsigned long spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 {
 	struct spe_range *many = NULL, *out = pins->reap;
 	unsigned int from, to, nr, room = SPE_REAP;
@@ -512,7 +567,7 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 
 	/* One pass over the array instead of many, if there is memory for it */
 	if (nr > SPE_REAP)
-		many = kvmalloc_array(nr, sizeof(*many), GFP_KERNEL |
+		many = kvmalloc_array(nr, sizeof(*many), GFP_KERNEL_ACCOUNT |
 				      __GFP_NOWARN | __GFP_NORETRY);
 	if (many) {
 		out = many;
@@ -556,6 +611,8 @@ static void spe_reap(struct kvm_spe_pins *pins, spe_match_fn match)
 	if (unpinned)
 		trace_kvm_spe_unpin(pins->vcpu->vcpu_id, unpinned,
 				    READ_ONCE(pins->nr_pages));
+
+	return unpinned;
 }
 
 static void spe_drop_window(struct spe_window *w)
@@ -1257,9 +1314,51 @@ static bool spe_needs_ring(struct kvm *kvm, const struct kvm_memory_slot *memslo
  * A harvest of the ring write-protects all that is in it. More than fits at once
  * would never become ready.
  */
-static bool spe_fits_ring(struct spe_attempt *a, unsigned int nr)
+static bool spe_fits_ring(const struct spe_attempt *a)
 {
-	return a->ring_pages + nr <= a->vcpu->dirty_ring.soft_limit / 2;
+	struct kvm *kvm = a->vcpu->kvm;
+	unsigned long pages = 0;
+	u64 gfn = 0;
+
+	if (!kvm->dirty_ring_size)
+		return true;
+
+	for (unsigned int n = 0; n < a->nr_need; n++) {
+		u64 end = a->need[n].gfn + a->need[n].nr;
+
+		/* Runs are sorted, and may overlap */
+		gfn = max(gfn, a->need[n].gfn);
+		while (gfn < end) {
+			struct kvm_memory_slot *memslot = gfn_to_memslot(kvm, gfn);
+			u64 next;
+
+			/* The SPU gets no further */
+			if (!memslot)
+				break;
+
+			next = min(end, memslot->base_gfn + memslot->npages);
+			if (spe_needs_ring(kvm, memslot))
+				pages += next - gfn;
+			gfn = next;
+		}
+		cond_resched();
+	}
+
+	return pages <= a->vcpu->dirty_ring.soft_limit / 2;
+}
+
+/*
+ * Of @nr pages from @gfn on, how many to pin and map in one go: no more than the
+ * memslot has, than keeps mmu_lock busy for long, or than fit into a dirty ring
+ * that is full, which has some entries in reserve for what KVM itself writes.
+ */
+static unsigned int spe_batch(struct kvm *kvm, const struct kvm_memory_slot *memslot,
+			      gfn_t gfn, unsigned int nr)
+{
+	nr = min_t(u64, nr, memslot->base_gfn + memslot->npages - gfn);
+
+	return min_t(unsigned int, nr, spe_needs_ring(kvm, memslot) ?
+				       KVM_DIRTY_RING_RSVD_ENTRIES / 2 : SPE_BATCH);
 }
 
 /* Of @nr pages, how many are contiguous in the host. */
@@ -1276,7 +1375,8 @@ static unsigned int spe_contiguous(struct page **pages, unsigned int nr)
 
 /*
  * Map pages at stage 2, @pages or, if it is NULL, those from @pfn on, and enter
- * them into the set unless they are there (publish is NULL).
+ * them into the set, where they are already if @publish is NULL. One of the
+ * batches of spe_batch().
  *
  * Returns how many, or a negative error if none.
  */
@@ -1295,9 +1395,6 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	long size = 0;
 	int ret = 0;
 
-	if (ring && !spe_fits_ring(a, nr))
-		return -ENOSPC;
-
 	while (done < nr && !ret) {
 		/* A ring that is full has room for one more batch only */
 		if (ring && !spe_ring_has_room(a->vcpu)) {
@@ -1315,6 +1412,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		while (done < nr &&
 		       kvm_mmu_memory_cache_nr_free_objects(mc) >= min_objs) {
 			unsigned int n = nr - done;
+			struct spe_range *r;
 
 			if (mmu_invalidate_retry(kvm, mmu_seq)) {
 				ret = -EAGAIN;
@@ -1337,36 +1435,31 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 				break;
 			}
 
-			if (publish) {
-				struct spe_range *r = &pins->mapped[new];
-
-				*r = *publish;
-				r->gfn = gfn + done;
-				r->pfn = pfn + done;
-				r->nr = n;
-				r->map_shift = __ffs(size);
-				if (new && spe_mergeable(r - 1, r))
-					r[-1].nr += n;
-				else
-					new++;
-			} else {
-				a->map_shift = max_t(u8, a->map_shift, __ffs(size));
-			}
+			r = &pins->mapped[new];
+			*r = publish ? *publish : (struct spe_range){};
+			r->gfn = gfn + done;
+			r->pfn = pfn + done;
+			r->nr = n;
+			r->map_shift = __ffs(size);
+			if (new && spe_mergeable(r - 1, r))
+				r[-1].nr += n;
+			else
+				new++;
 
 			done += n;
 		}
 		if (new) {
 			spin_lock(&pins->lock);
-			spe_publish(pins, pins->mapped, new);
+			if (publish)
+				spe_publish(pins, pins->mapped, new);
+			for (unsigned int i = 0; i < new && !publish; i++)
+				spe_remapped(pins, &pins->mapped[i]);
 			spin_unlock(&pins->lock);
 		}
 		kvm_fault_unlock(kvm);
 
 		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before, table);
 	}
-
-	if (ring)
-		a->ring_pages += done;
 
 	return done ?: ret;
 }
@@ -1444,8 +1537,7 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		return ret;
 	spin_unlock(&pins->lock);
 
-	nr = min_t(unsigned int, nr, SPE_BATCH);
-	nr = min_t(u64, nr, memslot->base_gfn + memslot->npages - gfn);
+	nr = spe_batch(kvm, memslot, gfn, nr);
 
 	mmu_seq = kvm->mmu_invalidate_seq;
 	/* Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). */
@@ -1488,33 +1580,31 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	return ret;
 }
 
-/* Map the pages of a range again, which are still pinned. */
+/* Map at most @nr pages of a range again, which are still pinned. */
 static int spe_remap_range(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 			   const struct spe_range *r, gfn_t gfn, unsigned int nr)
 {
 	struct kvm *kvm = a->vcpu->kvm;
 	unsigned long mmu_seq = kvm->mmu_invalidate_seq;
-
-	/* SPE_BATCH bounds the time that mmu_lock is held */
-	nr = min_t(unsigned int, nr, SPE_BATCH);
-	nr = min_t(u64, nr, memslot->base_gfn + memslot->npages - gfn);
+	bool hit;
+	int ret;
 
 	/*
 	 * Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). A notifier that
-	 * ran before has made the range stale, which the caller would have
-	 * seen under pins->lock.
+	 * ran before has made the range stale, which is seen under pins->lock.
 	 */
 	smp_rmb();
 
-	spin_lock(&a->pins->lock);
-	if (a->pins->hit) {
-		spin_unlock(&a->pins->lock);
-		return -EAGAIN;
-	}
+	ret = spe_lock_reserve(a->pins, SPE_BATCH);
+	if (ret)
+		return ret;
+	hit = a->pins->hit;
 	spin_unlock(&a->pins->lock);
+	if (hit)
+		return -EAGAIN;
 
-	return spe_map(a, memslot, gfn, NULL, r->pfn + (gfn - r->gfn), nr,
-		       mmu_seq, NULL);
+	return spe_map(a, memslot, gfn, NULL, r->pfn + (gfn - r->gfn),
+		       spe_batch(kvm, memslot, gfn, nr), mmu_seq, NULL);
 }
 
 /* A page of @need cannot be had: what does it mean for the buffer? */
@@ -1525,25 +1615,6 @@ static void spe_stop_at(struct spe_attempt *a, const struct spe_need *need,
 		why = SPE_STOP_TABLE;
 
 	spe_walk_stop(a, spe_need_va(need, gfn), why, need->level);
-}
-
-/* All of a range is mapped again. */
-static void spe_remapped(struct spe_attempt *a, u64 gfn)
-{
-	struct kvm_spe_pins *pins = a->pins;
-	unsigned int i;
-
-	guard(spinlock)(&pins->lock);
-
-	/* Not if a notifier came in between: then all is done again */
-	i = spe_find(pins, gfn);
-	if (pins->hit || WARN_ON_ONCE(i == pins->nr_ranges))
-		return;
-
-	pins->ranges[i].flags &= ~SPE_RANGE_REMAP;
-	pins->ranges[i].map_shift = a->map_shift;
-	pins->max_map_shift = max(pins->max_map_shift, a->map_shift);
-	a->map_shift = 0;
 }
 
 /* Pin and map what is missing of one run. */
@@ -1625,7 +1696,7 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 			continue;
 
 		if (ret == -EAGAIN || ret == -EINTR || ret == -EBUSY ||
-		    ret == -ENOMEM || ret == -ENOSPC || ret == -E2BIG)
+		    ret == -ENOMEM || ret == -E2BIG)
 			return ret;
 
 		if (ret < 0) {
@@ -1634,8 +1705,6 @@ static int spe_pin_need(struct spe_attempt *a, const struct spe_need *need)
 		}
 
 		gfn += ret;
-		if (pinned && gfn == r.gfn + r.nr)
-			spe_remapped(a, r.gfn);
 	}
 
 	return 0;
@@ -1743,6 +1812,8 @@ static unsigned long spe_count_needed(const struct spe_attempt *a)
  * count the pages that it does not have. Ranges are cut at the borders of the
  * needed runs, both of which are sorted: one pass over a copy of the array,
  * since the lock is held and notifiers wait for it.
+ *
+ * Returns 0; -ENOMEM, and nothing is marked; -E2BIG if there are too many ranges.
  */
 static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 {
@@ -1814,7 +1885,8 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 	kvfree(old);
 	*missing = spe_count_needed(a) - have;
 
-	return 0;
+	/* The cuts alone can be too many */
+	return to > SPE_MAX_RUNS ? -E2BIG : 0;
 }
 
 /* May @pages be pinned? Without a limit they are charged now. */
@@ -1902,7 +1974,10 @@ static u8 spe_new_window(struct kvm_spe_pins *pins)
 
 	i = spe_oldest_window(pins, SPE_WINDOW_REST);
 
-	/* Without a maximum, the slots are what limits the pins of old buffers */
+	/*
+	 * Without a maximum, the slots limit the pins of old buffers, besides
+	 * what can be charged.
+	 */
 	if (pins->max_pages == ULONG_MAX) {
 		spe_evict(pins, i);
 		return i;
@@ -2063,11 +2138,18 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 	if (a.nr_need) {
 		spe_sort_need(&a);
 
+		if (!spe_fits_ring(&a)) {
+			ret = -ENOSPC;
+			goto out_free;
+		}
+
 		ret = spe_claim(&a, &missing);
-		if (ret)
+		if (ret == -ENOMEM)
 			goto out_free;
 
-		if (!spe_make_room(pins, missing))
+		/* The guest can need what no memslot has, too */
+		missing = min(missing, vcpu->kvm->nr_memslot_pages);
+		if (!ret && !spe_make_room(pins, missing))
 			ret = -ENOSPC;
 
 		for (unsigned int n = 0; n < a.nr_need && !ret; n++)
@@ -2075,7 +2157,8 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 
 		/* Too many ranges, but not all of them are this buffer's? */
 		if (ret == -E2BIG)
-			ret = spe_evict_oldest(pins) ? -EAGAIN : -ENOSPC;
+			ret = spe_reap(pins, spe_match_unused) ||
+			      spe_evict_oldest(pins) ? -EAGAIN : -ENOSPC;
 
 		/*
 		 * KVM relaxes permissions with a local TLB invalidation, since
@@ -2160,8 +2243,8 @@ out_free:
  *
  * Context: process context, preemptible; takes SRCU. May sleep.
  * Return: an enum kvm_spe_pin_result; -EINTR if a signal is pending, -EBUSY if
- * the vCPU's dirty ring has to be harvested. The same call then goes on where
- * this one left off.
+ * the vCPU's dirty ring has to be harvested. The same call then finds what this
+ * one has pinned and mapped.
  */
 int kvm_spe_pin_buffer(struct kvm_vcpu *vcpu, u64 ptr, u64 limit, bool fault,
 		       u8 *fsc)
