@@ -338,27 +338,19 @@ static void spe_split(struct kvm_spe_pins *pins, unsigned int i, u64 gfn)
 	r->nr = gfn - r->gfn;
 }
 
+/* Is there room for a notifier to split a range? Some is the vCPU's own. */
+static bool spe_may_split(const struct kvm_spe_pins *pins)
+{
+	return pins->nr_ranges + SPE_BATCH < pins->capacity &&
+	       pins->nr_ranges + SPE_SPARE < SPE_MAX_RUNS;
+}
+
 static bool spe_mergeable(const struct spe_range *a, const struct spe_range *b)
 {
 	return a->gfn + a->nr == b->gfn && a->pfn + a->nr == b->pfn &&
 	       a->windows == b->windows && a->flags == b->flags &&
 	       a->map_shift == b->map_shift &&
 	       (u64)a->nr + b->nr <= U32_MAX;
-}
-
-/* Join range @i with the one before, if they are alike. */
-static bool spe_join(struct kvm_spe_pins *pins, unsigned int i)
-{
-	struct spe_range *r = &pins->ranges[i];
-
-	if (!i || !spe_mergeable(r - 1, r))
-		return false;
-
-	r[-1].nr += r->nr;
-	pins->nr_ranges--;
-	memmove(r, r + 1, (pins->nr_ranges - i) * sizeof(*r));
-
-	return true;
 }
 
 /*
@@ -397,8 +389,8 @@ static void spe_publish(struct kvm_spe_pins *pins, const struct spe_range *new,
 }
 
 /*
- * The pages of @new, which are in the set, are mapped writable again. Where the
- * array has no room to split a range, all of the range has to be mapped anew.
+ * The pages of @new, which are in the set, are mapped writable again. The border
+ * to what is not yet moves along, so that the array need not.
  */
 static void spe_remapped(struct kvm_spe_pins *pins, const struct spe_range *new)
 {
@@ -411,35 +403,42 @@ static void spe_remapped(struct kvm_spe_pins *pins, const struct spe_range *new)
 
 	for (i = spe_find(pins, new->gfn);
 	     i < pins->nr_ranges && pins->ranges[i].gfn < end; i++) {
-		struct spe_range *r = &pins->ranges[i];
+		struct spe_range *r = &pins->ranges[i], piece;
 
 		if (!(r->flags & SPE_RANGE_REMAP) && r->map_shift == new->map_shift)
 			continue;
 
-		if (r->gfn < new->gfn) {
-			if (pins->nr_ranges < pins->capacity)
-				spe_split(pins, i, new->gfn);
-			continue;
-		}
+		piece = *r;
+		piece.nr = min(r->gfn + r->nr, end) - r->gfn;
+		piece.flags &= ~SPE_RANGE_REMAP;
+		piece.map_shift = new->map_shift;
 
-		if (r->gfn + r->nr > end) {
-			if (pins->nr_ranges == pins->capacity)
-				break;
+		if (r->gfn >= new->gfn && piece.nr == r->nr) {
+			*r = piece;
+		} else if (i && r->gfn >= new->gfn && spe_mergeable(r - 1, &piece)) {
+			r[-1].nr += piece.nr;
+			r->gfn += piece.nr;
+			r->pfn += piece.nr;
+			r->nr -= piece.nr;
+		} else if (pins->nr_ranges == pins->capacity) {
+			/* Notifiers have used the room: the attempt begins anew */
+			pins->hit = true;
+			return;
+		} else if (r->gfn < new->gfn) {
+			spe_split(pins, i, new->gfn);
+		} else {
 			spe_split(pins, i, end);
+			*r = piece;
 		}
-
-		r->flags &= ~SPE_RANGE_REMAP;
-		r->map_shift = new->map_shift;
-		if (spe_join(pins, i))
-			i--;
 	}
 }
 
 /*
- * Take pins->lock with room for @extra more ranges. Returns -ENOMEM, without
- * the lock, if there is none to be had, and -E2BIG if there shall be none.
+ * Take pins->lock with room for @extra more ranges, @max in all. Returns -ENOMEM,
+ * without the lock, if there is none to be had, and -E2BIG if it would be more.
  */
-static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
+static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra,
+			    unsigned int max)
 {
 	struct spe_range *new, *old;
 	size_t want;
@@ -449,11 +448,11 @@ static int spe_lock_reserve(struct kvm_spe_pins *pins, unsigned int extra)
 	spin_lock(&pins->lock);
 	for (;;) {
 		want = (size_t)pins->nr_ranges + extra;
-		if (want <= SPE_MAX_RUNS && want <= pins->capacity)
+		if (want <= max && want <= pins->capacity)
 			return 0;
 		spin_unlock(&pins->lock);
 
-		if (want > SPE_MAX_RUNS)
+		if (want > max)
 			return -E2BIG;
 
 		want = min(want + want / 2, SPE_MAX_RUNS);
@@ -748,13 +747,11 @@ static bool spe_mark(struct kvm_spe_pins *pins, u64 start, u64 end, u8 flag)
 		 * Mark what is hit, or, when the array has no room to split the
 		 * range, all of it: the rest is then pinned again.
 		 */
-		if (from > r->gfn &&
-		    pins->capacity - pins->nr_ranges > SPE_BATCH) {
+		if (from > r->gfn && spe_may_split(pins)) {
 			spe_split(pins, i, from);
 			continue;
 		}
-		if (hi < r->gfn + r->nr &&
-		    pins->capacity - pins->nr_ranges > SPE_BATCH)
+		if (hi < r->gfn + r->nr && spe_may_split(pins))
 			spe_split(pins, i, hi);
 
 		r->flags |= flag;
@@ -1311,40 +1308,39 @@ static bool spe_needs_ring(struct kvm *kvm, const struct kvm_memory_slot *memslo
 }
 
 /*
- * A harvest of the ring write-protects all that is in it. More than fits at once
- * would never become ready.
+ * The pages that are needed, as far as there are any: runs are sorted, may
+ * overlap, and may leave the memslots, where the SPU stops. *@ring: of these,
+ * the pages that have to go through the dirty ring.
  */
-static bool spe_fits_ring(const struct spe_attempt *a)
+static unsigned long spe_count_needed(const struct spe_attempt *a,
+				      unsigned long *ring)
 {
 	struct kvm *kvm = a->vcpu->kvm;
 	unsigned long pages = 0;
 	u64 gfn = 0;
 
-	if (!kvm->dirty_ring_size)
-		return true;
-
+	*ring = 0;
 	for (unsigned int n = 0; n < a->nr_need; n++) {
 		u64 end = a->need[n].gfn + a->need[n].nr;
 
-		/* Runs are sorted, and may overlap */
 		gfn = max(gfn, a->need[n].gfn);
 		while (gfn < end) {
 			struct kvm_memory_slot *memslot = gfn_to_memslot(kvm, gfn);
 			u64 next;
 
-			/* The SPU gets no further */
-			if (!memslot)
+			if (!memslot || (memslot->flags & KVM_MEM_READONLY))
 				break;
 
 			next = min(end, memslot->base_gfn + memslot->npages);
+			pages += next - gfn;
 			if (spe_needs_ring(kvm, memslot))
-				pages += next - gfn;
+				*ring += next - gfn;
 			gfn = next;
 		}
 		cond_resched();
 	}
 
-	return pages <= a->vcpu->dirty_ring.soft_limit / 2;
+	return pages;
 }
 
 /*
@@ -1532,7 +1528,8 @@ static int spe_pin_pages(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 	struct kvm *kvm = a->vcpu->kvm;
 	int got, done, ret;
 
-	ret = spe_lock_reserve(pins, SPE_BATCH);
+	/* What is pinned must stay usable when it is split later */
+	ret = spe_lock_reserve(pins, SPE_BATCH, SPE_MAX_RUNS - 2 * SPE_SPARE);
 	if (ret)
 		return ret;
 	spin_unlock(&pins->lock);
@@ -1595,7 +1592,7 @@ static int spe_remap_range(struct spe_attempt *a, struct kvm_memory_slot *memslo
 	 */
 	smp_rmb();
 
-	ret = spe_lock_reserve(a->pins, SPE_BATCH);
+	ret = spe_lock_reserve(a->pins, SPE_BATCH, SPE_MAX_RUNS);
 	if (ret)
 		return ret;
 	hit = a->pins->hit;
@@ -1789,33 +1786,16 @@ static void spe_sort_need(struct spe_attempt *a)
 			       spe_cmp_need, NULL);
 }
 
-/* The pages that are needed; runs may overlap, and a page counts once. */
-static unsigned long spe_count_needed(const struct spe_attempt *a)
-{
-	unsigned long pages = 0;
-	u64 done = 0;
-
-	for (unsigned int n = 0; n < a->nr_need; n++) {
-		u64 end = a->need[n].gfn + a->need[n].nr;
-
-		if (end <= done)
-			continue;
-		pages += end - max(a->need[n].gfn, done);
-		done = end;
-	}
-
-	return pages;
-}
-
 /*
- * Mark what the set has of the pages that are needed, so that it stays, and
- * count the pages that it does not have. Ranges are cut at the borders of the
+ * Mark what the set has of the @needed pages, so that it stays, and count those
+ * that it does not have. Ranges are cut at the borders of the
  * needed runs, both of which are sorted: one pass over a copy of the array,
  * since the lock is held and notifiers wait for it.
  *
  * Returns 0; -ENOMEM, and nothing is marked; -E2BIG if there are too many ranges.
  */
-static int spe_claim(struct spe_attempt *a, unsigned long *missing)
+static int spe_claim(struct spe_attempt *a, unsigned long needed,
+		     unsigned long *missing)
 {
 	struct kvm_spe_pins *pins = a->pins;
 	struct spe_range *old, *new;
@@ -1873,6 +1853,11 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 			r.gfn += piece->nr;
 			r.pfn += piece->nr;
 			r.nr -= piece->nr;
+
+			if (to > 1 && spe_mergeable(piece - 1, piece)) {
+				piece[-1].nr += piece->nr;
+				to--;
+			}
 		}
 	}
 
@@ -1883,7 +1868,8 @@ static int spe_claim(struct spe_attempt *a, unsigned long *missing)
 	spin_unlock(&pins->lock);
 
 	kvfree(old);
-	*missing = spe_count_needed(a) - have;
+	/* A memslot can have gone meanwhile; then this attempt is void */
+	*missing = needed > have ? needed - have : 0;
 
 	/* The cuts alone can be too many */
 	return to > SPE_MAX_RUNS ? -E2BIG : 0;
@@ -2126,7 +2112,7 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 		.verify	= fault,
 		.flush	= fault,
 	};
-	unsigned long missing;
+	unsigned long needed, missing, ring;
 	int ret;
 
 	spe_reap(pins, spe_match_stale);
@@ -2138,17 +2124,20 @@ static int spe_pin_window(struct kvm_vcpu *vcpu, struct kvm_spe_pins *pins,
 	if (a.nr_need) {
 		spe_sort_need(&a);
 
-		if (!spe_fits_ring(&a)) {
+		/*
+		 * A harvest of the ring write-protects all that is in it. More
+		 * than fits at once would never become ready.
+		 */
+		needed = spe_count_needed(&a, &ring);
+		if (ring > vcpu->dirty_ring.soft_limit / 2) {
 			ret = -ENOSPC;
 			goto out_free;
 		}
 
-		ret = spe_claim(&a, &missing);
+		ret = spe_claim(&a, needed, &missing);
 		if (ret == -ENOMEM)
 			goto out_free;
 
-		/* The guest can need what no memslot has, too */
-		missing = min(missing, vcpu->kvm->nr_memslot_pages);
 		if (!ret && !spe_make_room(pins, missing))
 			ret = -ENOSPC;
 
