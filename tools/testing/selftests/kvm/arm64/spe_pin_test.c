@@ -4797,6 +4797,78 @@ static void test_trace_results(const void *arg)
 	pin_vm_free(&v);
 }
 
+/*
+ * The host's pages, of which no two are contiguous, are more pieces than KVM keeps track of:
+ * 1 GiB of them. The same memory is there several times.
+ */
+#define MANY_RANGES		BIT_ULL(18)
+
+static void test_many_ranges(const void *arg)
+{
+	u64 host = getpagesize(), part = SZ_256M, size = MANY_RANGES * host + SZ_2M, i, n, *pte;
+	u64 block = SZ_2M, left, some = 5 * part / 2;
+	struct pin_vm v;
+	int fd, lap;
+	u8 *mem;
+
+	if (host != SZ_4K)
+		spe_skip("it takes more memory than there is");
+	if (spe_spus[0].max_buff_size)
+		spe_skip("the SPU has a maximum of its own");
+
+	v = pin_vm_create_backed(0, VM_MEM_SRC_ANONYMOUS);
+	if (v.vm->page_size != SZ_4K)
+		spe_skip("written for tables of 4K pages");
+
+	fd = kvm_memfd_alloc(part, false);
+	mem = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	for (i = 0; i < size; i += part)
+		TEST_ASSERT(mmap(mem + i, min(part, size - i), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED, "mmap");
+	/* In an order in which the host does not give out pages */
+	for (i = 0; i < part / host; i++) {
+		n = i * 977 % (part / host);
+		mem[n * host] = n;
+	}
+	vm_set_user_memory_region(v.vm, LARGE_SLOT, 0, LARGE_BASE, size, mem);
+	for (i = 0; i < size; i += block) {
+		/* It makes all tables on the way */
+		if (!(i % SZ_1G))
+			virt_map(v.vm, ALIAS_BASE + i, LARGE_BASE + i, 1);
+		pte = virt_get_pte_hva_at_level(v.vm, ALIAS_BASE + i, 2);
+		*pte = (LARGE_BASE + i) | (*virt_get_pte_hva(v.vm, BUF_BASE) & 0xffc);
+		*pte |= 1;
+	}
+	v.ctl->toggles = 1;
+	v.buf = mem - (LARGE_BASE - BUF_BASE);
+
+	/* Two that do not fit together take turns */
+	v.ctl->size = some;
+	for (lap = 0; lap < 3; lap++) {
+		v.ctl->ptr = ALIAS_BASE + lap % 2 * (size - some);
+		run(&v);
+		TEST_ASSERT_EQ(v.ctl->too_large, 0);
+		left = pinned(&v) - some / host;
+		TEST_ASSERT(pinned(&v) >= some / host && left < some / host / 2,
+			    "%lu pages pinned", pinned(&v));
+	}
+
+	v.ctl->ptr = ALIAS_BASE;
+	v.ctl->size = size;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 1);
+
+	v.ctl->size = some;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->too_large, 1);
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->lost + v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	pin_vm_free(&v);
+	munmap(mem, size);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int i;
@@ -4854,6 +4926,7 @@ int main(int argc, char **argv)
 	spe_add_case(test_ring_too_large, NULL, false, "dirty ring: a buffer too large for it");
 	spe_add_case(test_ring_tables, NULL, false, "dirty ring: only of the tables");
 	spe_add_case(test_many_runs, NULL, false, "no maximum size: too many runs");
+	spe_add_case(test_many_ranges, NULL, false, "no maximum size: too many ranges");
 	spe_add_case(test_short_init, NULL, false, "no memory: INIT: one failure");
 	spe_add_case(test_short_init, (void *)1, false, "no memory: INIT: all from one on");
 	for (i = 0; i < ARRAY_SIZE(shortages); i++)
