@@ -1517,9 +1517,15 @@ static struct hit {
 	u64 anew;		/* rounds that wrote to the new pages */
 } hit;
 
-/* A VM that is paused gives back what the host wants, and soon */
+/*
+ * A VM that is paused gives back what the host wants within 100 ms. A machine that
+ * is emulated, or has too much else to do, gets some tries.
+ */
+#define GIVE_BACK_TRIES		3
+
 static struct give_back {
 	bool on;
+	bool soon;
 	u64 since, pages, before;
 	s64 outstanding;
 } give_back;
@@ -1538,15 +1544,17 @@ static void begin_give_back(struct pin_vm *v, u64 pages)
 static void end_give_back(struct pin_vm *v)
 {
 	struct give_back *g = &give_back;
-	bool soon;
+	u64 ms;
 
 	if (!g->on)
 		return;
 
 	g->on = false;
-	soon = pinned_falls_since(v, g->before - g->pages, g->since, 100);
-	ksft_print_msg("%lu pages were given back after %lu ms\n", g->pages, now_ms() - g->since);
-	TEST_ASSERT(soon, "%lu of %lu pages still pinned", pinned(v), g->before);
+	TEST_ASSERT(pinned_falls_since(v, g->before - g->pages, g->since, 4000),
+		    "%lu of %lu pages still pinned", pinned(v), g->before);
+	ms = now_ms() - g->since;
+	ksft_print_msg("%lu pages were given back after %lu ms\n", g->pages, ms);
+	g->soon = ms <= 100;
 	/* guest_memfd's are not pinned in the host's sense */
 	if (v->memfd < 0)
 		TEST_ASSERT(spe_pins_outstanding() <= g->outstanding - (s64)g->pages,
@@ -2223,6 +2231,8 @@ static void pull_poison(struct pin_vm *v, void *addr, size_t len)
 	hit.lost_len = page;
 	/* The VMM is told by a signal */
 	sigaction(SIGBUS, &sa, NULL);
+	/* Not the page of zeroes, which is where nobody has written yet */
+	__atomic_fetch_or((u64 *)addr, 0, __ATOMIC_RELAXED);
 	if (madvise(addr, page, MADV_HWPOISON)) {
 		if (errno == EPERM || errno == EINVAL)
 			spe_skip("no MADV_HWPOISON");
@@ -2547,9 +2557,14 @@ static void test_pull(const void *arg)
 	if (p->flags & GIVES_BACK) {
 		u64 nr = p->level ? 1 : 16;
 
-		begin_give_back(&v, nr);
-		p->fn(&v, table ?: v.buf, nr * page);
-		end_give_back(&v);
+		for (i = 0; !i || (i < GIVE_BACK_TRIES && !give_back.soon); i++) {
+			if (i)
+				run(&v);
+			begin_give_back(&v, nr);
+			p->fn(&v, table ?: v.buf, nr * page);
+			end_give_back(&v);
+		}
+		TEST_ASSERT(give_back.soon, "it takes longer than 100 ms");
 	}
 
 	pin_vm_free(&v);
@@ -3572,10 +3587,8 @@ static const struct pause pauses[] = {
 	{ "by a signal, guest_memfd", true, SRC_GUEST_MEMFD },
 };
 
-/* What is pinned for a buffer that is enabled is given back as well, and soon. */
-static void test_paused(const void *arg)
+static void paused(const struct pause *p)
 {
-	const struct pause *p = arg;
 	struct sigaction sa = { .sa_handler = nothing };
 	struct pin_vm v = pin_vm_create_backed(spe_valid_size(0), p->src);
 	u64 pages = BUF_SIZE / getpagesize(), iterations, now, pin, ptr;
@@ -3631,6 +3644,16 @@ static void test_paused(const void *arg)
 		       v.ctl->other, 0);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 	pin_vm_free(&v);
+}
+
+/* What is pinned for a buffer that is enabled is given back as well, and soon. */
+static void test_paused(const void *arg)
+{
+	int i;
+
+	for (i = 0; !i || (i < GIVE_BACK_TRIES && !give_back.soon); i++)
+		paused(arg);
+	TEST_ASSERT(give_back.soon, "it takes longer than 100 ms");
 }
 
 /* --- Memory that cannot be had --------------------------------------------- */
