@@ -89,8 +89,7 @@
 /*
  * Runs of pages that a buffer and its tables may consist of, and ranges in the
  * set. The ranges are passed over with pins->lock held, and moved with mmu_lock
- * held: this bounds for how long, to about a millisecond, also where the VM has
- * no maximum.
+ * held: this bounds for how long, also where the VM has no maximum.
  */
 #define SPE_MAX_RUNS		BIT(18)
 
@@ -154,7 +153,8 @@ struct spe_window {
  * @windows: the windows
  * @stamp: of the latest enable
  * @busy: the vCPU's thread is working on the set
- * @hit: a notifier hit a range that is needed
+ * @hit: a notifier hit a range that is needed, or took the room it needs: the
+ *       attempt has to begin anew
  * @leftover: an attempt that was given up has pinned what no window uses
  * @last_use: in jiffies: when the buffer was last found to be in use
  * @last_exits: exits of the vCPU when pins->work last looked
@@ -1308,12 +1308,12 @@ static bool spe_needs_ring(struct kvm *kvm, const struct kvm_memory_slot *memslo
 }
 
 /*
- * The pages that are needed, as far as there are any: runs are sorted, may
- * overlap, and may leave the memslots, where the SPU stops. *@ring: of these,
- * the pages that have to go through the dirty ring.
+ * The pages that are needed: runs are sorted, and may overlap. One that leaves
+ * the memslots is cut behind the first page that is missing, where the SPU
+ * stops: what it has behind the gap is not used, and so must not count as pinned
+ * already. *@ring: of these, the pages that have to go through the dirty ring.
  */
-static unsigned long spe_count_needed(const struct spe_attempt *a,
-				      unsigned long *ring)
+static unsigned long spe_count_needed(struct spe_attempt *a, unsigned long *ring)
 {
 	struct kvm *kvm = a->vcpu->kvm;
 	unsigned long pages = 0;
@@ -1321,15 +1321,18 @@ static unsigned long spe_count_needed(const struct spe_attempt *a,
 
 	*ring = 0;
 	for (unsigned int n = 0; n < a->nr_need; n++) {
-		u64 end = a->need[n].gfn + a->need[n].nr;
+		struct spe_need *need = &a->need[n];
+		u64 end = need->gfn + need->nr;
 
-		gfn = max(gfn, a->need[n].gfn);
+		gfn = max(gfn, need->gfn);
 		while (gfn < end) {
 			struct kvm_memory_slot *memslot = gfn_to_memslot(kvm, gfn);
 			u64 next;
 
-			if (!memslot || (memslot->flags & KVM_MEM_READONLY))
+			if (!memslot || (memslot->flags & KVM_MEM_READONLY)) {
+				need->nr = gfn - need->gfn + 1;
 				break;
+			}
 
 			next = min(end, memslot->base_gfn + memslot->npages);
 			pages += next - gfn;
@@ -1788,9 +1791,9 @@ static void spe_sort_need(struct spe_attempt *a)
 
 /*
  * Mark what the set has of the @needed pages, so that it stays, and count those
- * that it does not have. Ranges are cut at the borders of the
- * needed runs, both of which are sorted: one pass over a copy of the array,
- * since the lock is held and notifiers wait for it.
+ * that it does not have. Ranges are cut at the borders of the needed runs, both
+ * of which are sorted: one pass over a copy of the array, since the lock is held
+ * and notifiers wait for it.
  *
  * Returns 0; -ENOMEM, and nothing is marked; -E2BIG if there are too many ranges.
  */

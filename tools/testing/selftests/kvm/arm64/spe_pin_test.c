@@ -4820,6 +4820,41 @@ static void test_trace_results(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* What is pinned behind a hole in a buffer leaves the pages before it as many as they are. */
+static void test_hole(const void *arg)
+{
+	struct pin_vm v = pin_vm_create_backed(SZ_2M, VM_MEM_SRC_ANONYMOUS);
+	u64 most = formula(SZ_2M), hole = SZ_64K, i;
+	const struct {
+		u64 ptr, size;
+	} windows[] = {
+		/* Behind the hole, elsewhere, and from before it on */
+		{ SZ_1M + hole, SZ_1M - hole },
+		{ SZ_2M, SZ_1M - hole },
+		{ 0, SZ_2M },
+	};
+
+	vm_set_user_memory_region(v.vm, BUF_SLOT, 0, BUF_BASE, 0, NULL);
+	vm_set_user_memory_region(v.vm, BUF_SLOT, 0, BUF_BASE, SZ_1M, v.buf);
+	vm_set_user_memory_region(v.vm, LARGE_SLOT, 0, BUF_BASE + SZ_1M + hole,
+				  BUF_SIZE - SZ_1M - hole, v.buf + SZ_1M + hole);
+
+	v.ctl->toggles = 1;
+	for (i = 0; i < ARRAY_SIZE(windows); i++) {
+		v.ctl->ptr = BUF_BASE + windows[i].ptr;
+		v.ctl->size = windows[i].size;
+		run(&v);
+		TEST_ASSERT(pinned(&v) <= most, "%lu of %lu pages pinned", pinned(&v), most);
+		TEST_ASSERT(spe_pins_outstanding() <= (s64)most, "%ld pages pinned",
+			    spe_pins_outstanding());
+		check_unaware(&v);
+		v.ctl->rounds = 0;
+	}
+	/* And the buffer is, as far as it goes */
+	TEST_ASSERT(pinned(&v) >= SZ_1M / getpagesize(), "%lu pages pinned", pinned(&v));
+	pin_vm_free(&v);
+}
+
 /*
  * The host's pages, of which no two are contiguous, are more pieces than KVM keeps track of:
  * 1 GiB of them. The same memory is there several times.
@@ -4912,6 +4947,7 @@ int main(int argc, char **argv)
 		spe_add_case(test_pull, &pulls[i], false, "pull: %s", pulls[i].name);
 	for (i = 0; i < ARRAY_SIZE(bounds); i++)
 		spe_add_case(test_bound, &bounds[i], false, "bound: %s", bounds[i].name);
+	spe_add_case(test_hole, NULL, false, "bound: a hole in the buffer");
 	spe_add_case(test_trace, NULL, false, "tracepoints");
 	spe_add_case(test_trace_results, NULL, false, "tracepoints: results");
 	for (i = 0; i < ARRAY_SIZE(pauses); i++)
