@@ -28,7 +28,8 @@
  *	  kvm->srcu
  *	    mmap_lock (inside GUP and account_locked_vm())
  *	      kvm->mmu_lock
- *	        pins->lock
+ *	        kvm->arch.spe.resize_lock
+ *	          pins->lock
  *
  *	pins->reap_mutex
  *	  folio lock
@@ -878,6 +879,38 @@ bool __kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end)
 	return false;
 }
 
+/**
+ * __kvm_spe_lock_resize - let no page become pinned meanwhile
+ * @kvm: the VM
+ *
+ * For who replaces a leaf of stage 2 by one of another size, which unmaps pages
+ * for a moment, after kvm_spe_gfn_range_pinned() has said that no SPU uses them.
+ *
+ * Context: mmu_lock held.
+ * Return: true if kvm_spe_unlock_resize() has to be called.
+ */
+bool __kvm_spe_lock_resize(struct kvm *kvm)
+{
+	lockdep_assert_held(&kvm->mmu_lock);
+
+	if (!kvm_has_spe(kvm))
+		return false;
+
+	spin_lock(&kvm->arch.spe.resize_lock);
+	return true;
+}
+
+/**
+ * kvm_spe_unlock_resize - pages may become pinned again
+ * @kvm: the VM
+ *
+ * Context: mmu_lock held, after kvm_spe_lock_resize() has returned true.
+ */
+void kvm_spe_unlock_resize(struct kvm *kvm)
+{
+	spin_unlock(&kvm->arch.spe.resize_lock);
+}
+
 /* --- The walk ------------------------------------------------------------ */
 
 static int spe_note_desc(struct s1_walk_context *ctxt, void *priv)
@@ -1408,6 +1441,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 		before = done;
 		new = 0;
 		kvm_fault_lock(kvm);
+		spin_lock(&kvm->arch.spe.resize_lock);
 		while (done < nr &&
 		       kvm_mmu_memory_cache_nr_free_objects(mc) >= min_objs) {
 			unsigned int n = nr - done;
@@ -1455,6 +1489,7 @@ static int spe_map(struct spe_attempt *a, struct kvm_memory_slot *memslot,
 				spe_remapped(pins, &pins->mapped[i]);
 			spin_unlock(&pins->lock);
 		}
+		spin_unlock(&kvm->arch.spe.resize_lock);
 		kvm_fault_unlock(kvm);
 
 		spe_mark_dirty(a->vcpu, memslot, gfn + before, done - before, table);

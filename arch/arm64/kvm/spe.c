@@ -370,6 +370,15 @@ void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * kvm_spe_init_vm - prepare what every VM has
+ * @kvm: the VM
+ */
+void kvm_spe_init_vm(struct kvm *kvm)
+{
+	spin_lock_init(&kvm->arch.spe.resize_lock);
+}
+
+/**
  * kvm_spe_destroy_vm - give back what the VM holds
  * @kvm: the VM; its vCPUs are gone
  */

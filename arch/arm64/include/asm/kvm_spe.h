@@ -12,6 +12,7 @@
 #include <linux/bitfield.h>
 #include <linux/jump_label.h>
 #include <linux/kvm_types.h>
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 struct kvm;
@@ -40,7 +41,10 @@ enum vcpu_spe_owner {
 	VCPU_SPE_SHARED,
 };
 
-/* Per VM. Written under config_lock before the first KVM_RUN, then constant. */
+/*
+ * Per VM. Written under config_lock before the first KVM_RUN, then constant, but
+ * for the lock.
+ */
 struct kvm_arch_spe {
 	/* The assigned physical SPU; its module is held while this is set */
 	struct kvm_arm_spu	*spu;
@@ -51,6 +55,11 @@ struct kvm_arch_spe {
 	u64			pmsidr;
 	u64			pmbidr;
 	u8			pmsver;
+	/*
+	 * Inside mmu_lock: no page becomes pinned while a leaf of stage 2 that
+	 * could map it is about to be replaced by one of another size
+	 */
+	spinlock_t		resize_lock;
 };
 
 /* Per vCPU. Written by the vCPU's own thread unless it says otherwise. */
@@ -161,6 +170,7 @@ int kvm_spe_has_attr(struct kvm_vcpu *vcpu, struct kvm_device_attr *attr);
 int kvm_spe_first_run(struct kvm_vcpu *vcpu);
 void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu);
 void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu);
+void kvm_spe_init_vm(struct kvm *kvm);
 void kvm_spe_destroy_vm(struct kvm *kvm);
 void __kvm_spe_flush_hwstate(struct kvm_vcpu *vcpu);
 void __kvm_spe_sync_hwstate(struct kvm_vcpu *vcpu);
@@ -193,6 +203,8 @@ void kvm_spe_push_written(struct kvm_vcpu *vcpu);
 void __kvm_spe_unmap_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
 void __kvm_spe_wp_gfn_range(struct kvm *kvm, gfn_t start, gfn_t end);
 bool __kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start, gfn_t end);
+bool __kvm_spe_lock_resize(struct kvm *kvm);
+void kvm_spe_unlock_resize(struct kvm *kvm);
 void kvm_spe_flush_all(struct kvm *kvm);
 
 /* --- What every VM passes: a static key while none uses SPE --------------- */
@@ -242,6 +254,12 @@ static inline bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start,
 	       __kvm_spe_gfn_range_pinned(kvm, start, end);
 }
 
+static inline bool kvm_spe_lock_resize(struct kvm *kvm)
+{
+	return static_branch_unlikely(&kvm_spe_in_use) &&
+	       __kvm_spe_lock_resize(kvm);
+}
+
 #else /* !CONFIG_KVM_ARM_SPE */
 
 static inline bool kvm_spe_buffer_enabled(struct kvm_vcpu *vcpu) { return false; }
@@ -268,6 +286,7 @@ static inline int kvm_spe_has_attr(struct kvm_vcpu *vcpu,
 static inline int kvm_spe_first_run(struct kvm_vcpu *vcpu) { return 0; }
 static inline void kvm_spe_vcpu_reset(struct kvm_vcpu *vcpu) {}
 static inline void kvm_spe_vcpu_destroy(struct kvm_vcpu *vcpu) {}
+static inline void kvm_spe_init_vm(struct kvm *kvm) {}
 static inline void kvm_spe_destroy_vm(struct kvm *kvm) {}
 static inline void kvm_spe_vcpu_load(struct kvm_vcpu *vcpu) {}
 static inline void kvm_spe_vcpu_put(struct kvm_vcpu *vcpu) {}
@@ -287,6 +306,8 @@ static inline bool kvm_spe_gfn_range_pinned(struct kvm *kvm, gfn_t start,
 	return false;
 }
 
+static inline bool kvm_spe_lock_resize(struct kvm *kvm) { return false; }
+static inline void kvm_spe_unlock_resize(struct kvm *kvm) {}
 static inline void kvm_spe_flush_all(struct kvm *kvm) {}
 
 #endif /* CONFIG_KVM_ARM_SPE */

@@ -88,6 +88,9 @@ struct guest_ctl {
 	u64 wfi;		/* ... pause by WFI, until this interrupt is pending */
 	u64 go_on;		/* each round behind the last one of its part */
 	u64 walk_fsc;		/* of row 6 of the contract, where it may happen */
+	u64 meet;		/* the round that the second vCPU begins with, or ~0 */
+	u64 beside;		/* ... where it then writes */
+	u64 delay;		/* ... after so many iterations */
 
 	u64 rounds;
 	u64 held;		/* 1 + the round that is not begun, or 0 */
@@ -420,6 +423,7 @@ static struct pin_vm pin_vm_create_vcpus(u64 max_size, int src, const struct log
 		.toggles	= 10,
 		.iterations	= 20000,
 		.hold		= ~0UL,
+		.meet		= ~0UL,
 	};
 
 	return v;
@@ -3570,6 +3574,142 @@ static void test_exec(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* --- Beside the buffer ----------------------------------------------------- */
+
+/* A vCPU that does not profile, and writes beside the buffer as a round begins */
+static void guest_beside_code(void)
+{
+	while (!READ_ONCE(ctl.stop)) {
+		if (READ_ONCE(ctl.hold) <= READ_ONCE(ctl.meet))
+			continue;
+		guest_work(READ_ONCE(ctl.delay));
+		WRITE_ONCE(*(u64 *)READ_ONCE(ctl.beside), ctl.rounds);
+		WRITE_ONCE(ctl.meet, ~0UL);
+	}
+	GUEST_SYNC(0);
+}
+
+/* A guest that waits does a round, in which the second vCPU writes to @addr. */
+static void step_with_second(struct pin_vm *v, void *addr, u64 delay)
+{
+	int i;
+
+	v->ctl->beside = BUF_BASE + (addr - v->buf);
+	v->ctl->delay = delay;
+	WRITE_ONCE(v->ctl->meet, v->ctl->rounds);
+	step(v, 1);
+	for (i = 0; i < 20000 && READ_ONCE(v->ctl->meet) != ~0UL; i++)
+		usleep(500);
+	TEST_ASSERT(i < 20000, "the second vCPU hangs");
+}
+
+/* Stage 2 has lost a block: one vCPU pins half of it, the other writes to the rest. */
+static void beside_block(struct pin_vm *v, u64 delay)
+{
+	u64 pages = pinned(v);
+
+	/* The tables remain */
+	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ), "mprotect");
+	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ | PROT_WRITE), "mprotect");
+	TEST_ASSERT(!pages || pinned_falls_to(v, pages - SZ_1M / getpagesize(), 1000),
+		    "%lu pages still pinned", pinned(v));
+
+	step_with_second(v, v->buf + SZ_1M, delay);
+}
+
+/*
+ * The dirty log has left pages of a huge page: one vCPU pins them, the other makes
+ * a block of them. When the host then takes the other's part, and the block with
+ * it, KVM must know that the buffer is hit.
+ */
+static void beside_pages(struct pin_vm *v, u64 delay)
+{
+	void *other = v->buf + SZ_2M - getpagesize();
+	int i;
+
+	/* No more than one of two fits */
+	v->ctl->ptr = BUF_BASE + SZ_2M;
+	step(v, 1);
+	for (i = 0; i < 2000 && !collapse(v->buf, false); i++)
+		usleep(500);
+	TEST_ASSERT(mapping_bytes(v->buf, "AnonHugePages:"), "not collapsed");
+
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	v->ctl->ptr = BUF_BASE;
+	step(v, 1);
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, 0);
+	v->ctl->ptr = BUF_BASE + SZ_2M;
+	step(v, 1);
+
+	v->ctl->ptr = BUF_BASE;
+	step_with_second(v, v->buf + SZ_1M, delay);
+
+	TEST_ASSERT(!mprotect(other, getpagesize(), PROT_READ), "mprotect");
+	TEST_ASSERT(!mprotect(other, getpagesize(), PROT_READ | PROT_WRITE), "mprotect");
+	step(v, 1);
+}
+
+struct beside {
+	const char *name;
+	void (*act)(struct pin_vm *v, u64 delay);
+	int times;
+};
+
+static const struct beside besides[] = {
+	{ "a block that is pinned", beside_block, 400 },
+	{ "pages that become a block", beside_pages, 120 },
+};
+
+/*
+ * Another vCPU uses memory that stage 2 maps by the same block as the buffer, just
+ * as it is pinned. Stage 2 must not lose what is pinned, not for a moment.
+ */
+static void test_beside(const void *arg)
+{
+	const struct beside *b = arg;
+	struct pin_vm second;
+	pthread_t thread[2];
+	struct pin_vm v;
+	int i;
+
+	if (getpagesize() != SZ_4K)
+		spe_skip("a huge page is larger than the buffer");
+
+	v = pin_vm_create_vcpus(SZ_1M, VM_MEM_SRC_ANONYMOUS_THP, NULL, guest_code,
+				guest_beside_code);
+	SPE_OK(spe_init(v.vcpu));
+	SPE_OK(spe_init(v.second));
+	second = v;
+	second.vcpu = v.second;
+
+	v.ctl->size = SZ_1M;
+	v.ctl->toggles = 0;
+	v.ctl->hold = 0;
+	/* Some pages of the buffer */
+	v.ctl->iterations = SZ_32K / v.record_size * PER_RECORD / WORK_INSNS;
+	TEST_ASSERT(!pthread_create(&thread[0], NULL, vcpu_thread, &v), "pthread_create");
+	TEST_ASSERT(!pthread_create(&thread[1], NULL, vcpu_thread, &second), "pthread_create");
+	hold(&v);
+	step(&v, 1);
+	TEST_ASSERT(mapping_bytes(v.buf, "AnonHugePages:"),
+		    "the host has no huge page for the buffer");
+
+	for (i = 0; i < b->times; i++) {
+		b->act(&v, random() % 32768);
+		TEST_ASSERT(!vcpu_get_stat(v.vcpu, spe_stage2_fault),
+			    "a stage 2 fault at turn %d", i);
+	}
+
+	WRITE_ONCE(v.ctl->stop, 1);
+	release(&v);
+	pthread_join(thread[0], NULL);
+	pthread_join(thread[1], NULL);
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
+		       v.ctl->other, 0);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.second, spe_stage2_fault), 0);
+	pin_vm_free(&v);
+}
+
 /* --- A VM that is paused --------------------------------------------------- */
 
 struct pause {
@@ -4976,6 +5116,9 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(execs); i++)
 		spe_add_case(test_exec, &execs[i], false,
 			     "dirty log: exec fault beside the buffer, %s", execs[i].name);
+	for (i = 0; i < ARRAY_SIZE(besides); i++)
+		spe_add_case(test_beside, &besides[i], false, "beside the buffer: %s",
+			     besides[i].name);
 	spe_add_case(test_large_slot, NULL, false, "dirty log: of a large memslot");
 	for (i = 0; i < ARRAY_SIZE(signals); i++)
 		spe_add_case(test_signals, &signals[i], false, "signals: while %s",
