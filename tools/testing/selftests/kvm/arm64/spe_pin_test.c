@@ -3608,7 +3608,7 @@ static void beside_block(struct pin_vm *v, u64 delay)
 {
 	u64 pages = pinned(v);
 
-	/* The tables remain */
+	/* The pages of the buffer go; those of its tables stay pinned */
 	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ), "mprotect");
 	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ | PROT_WRITE), "mprotect");
 	TEST_ASSERT(!pages || pinned_falls_to(v, pages - SZ_1M / getpagesize(), 1000),
