@@ -42,6 +42,11 @@ check() {
 	fi
 }
 
+# took WHAT SINCE: the seconds since date +%s was SINCE, for who wants to know where a suite's time goes.
+took() {
+	echo "# $1: $(($(date +%s) - $2)) s"
+}
+
 # tap_end: the plan, and the script's status.
 tap_end() {
 	echo "1..$_tap_count"

@@ -80,13 +80,14 @@ struct guest_ctl {
 	u64 offset;		/* of PMBPTR_EL1 in each part */
 	u64 gap;		/* behind PMBLIMITR_EL1 in each part */
 	u64 hold;		/* don't begin this round, nor a later one */
-	u64 pgds[NR_PGDS];	/* 0, or TTBR0_EL1 */
+	u64 pgds[NR_PGDS];	/* 0, or TTBR0_EL1: in turn, or any of them with max */
 	u64 max;		/* 0, or the largest of windows that are anywhere */
 	u64 flush;		/* TLB entries, before each round */
 	u64 pause;		/* tell the host in the middle of a round */
 	u64 code;		/* 0, or where to put an instruction, and call it then */
 	u64 wfi;		/* ... pause by WFI, until this interrupt is pending */
 	u64 go_on;		/* each round behind the last one of its part */
+	u64 anywhere;		/* ... or anywhere in it; now and then it is a long one */
 	u64 walk_fsc;		/* of row 6 of the contract, where it may happen */
 	u64 meet;		/* the round that the second vCPU begins with, or ~0 */
 	u64 beside;		/* ... where it then writes */
@@ -168,12 +169,29 @@ static void guest_hold(void)
 	WRITE_ONCE(ctl.held, 0);
 }
 
+static void guest_set_pgd(u64 n)
+{
+	write_sysreg(ctl.pgds[n % NR_PGDS], ttbr0_el1);
+	isb();
+}
+
+static u64 guest_random(u64 *seed)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return *seed >> 33;
+}
+
+static u64 guest_anywhere(u64 start, u64 limit, u64 *seed)
+{
+	return start + guest_random(seed) % ((limit - start - SZ_8K) / SZ_2K) * SZ_2K;
+}
+
 /* A window of any place and size, by one of several tables. */
 static void guest_choose(u64 *ptr, u64 *limit, u64 *seed)
 {
 	u64 max = ctl.max, size = ctl.size, start;
 
-	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	guest_random(seed);
 	start = (*seed >> 33) % ((size - max) / SZ_2K) * SZ_2K;
 	*ptr = ctl.ptr + start;
 	*limit = (*ptr + max) & ~(u64)(SZ_4K - 1);
@@ -181,8 +199,7 @@ static void guest_choose(u64 *ptr, u64 *limit, u64 *seed)
 	if (*seed & BIT(62))
 		*limit = (*ptr + SZ_4K + (*seed >> 20) % (max - SZ_4K)) & ~(u64)(SZ_4K - 1);
 
-	write_sysreg(ctl.pgds[(*seed >> 60) % NR_PGDS], ttbr0_el1);
-	isb();
+	guest_set_pgd(*seed >> 60);
 }
 
 /* As Linux does with the buffer of a task: from where the SPU stopped, to the end, and again. */
@@ -229,13 +246,20 @@ static void guest_code(void)
 			ptr += READ_ONCE(ctl.offset);
 			if (ctl.go_on)
 				ptr = guest_go_on(n % ctl.parts, ptr, limit);
+			if (ctl.anywhere)
+				ptr = guest_anywhere(ptr, limit, &seed);
 			if (ctl.max)
 				guest_choose(&ptr, &limit, &seed);
+			else if (ctl.pgds[0])
+				guest_set_pgd(n);
 			if (READ_ONCE(ctl.flush))
 				asm volatile("dsb ishst; tlbi vmalle1is; dsb ish; isb"
 					     : : : "memory");
 			ctl.from[n % ctl.parts] = ptr;
 			iterations = READ_ONCE(ctl.iterations);
+			/* Over the border of a page */
+			if (ctl.anywhere && !(n % 63))
+				iterations *= 1000;
 			insns = ctl.insns;
 			counter = read_sysreg_s(SYS_PMSICR_EL1);
 
@@ -544,12 +568,17 @@ static u64 pinned(struct pin_vm *v)
 	return vcpu_get_stat(v->vcpu, spe_pinned_pages);
 }
 
-static u64 now_ms(void)
+static u64 now_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / (NSEC_PER_SEC / 1000);
+	return t.tv_sec * 1000000UL + t.tv_nsec / 1000;
+}
+
+static u64 now_ms(void)
+{
+	return now_us() / 1000;
 }
 
 /* Are no more than @pages pinned, @ms after @since, or earlier? */
@@ -1097,6 +1126,50 @@ static void test_windows(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* Profiles in one part of the buffer; returns how many pages had to be pinned. */
+static u64 run_part(struct pin_vm *v, u64 part, u64 size)
+{
+	u64 pin = vcpu_get_stat(v->vcpu, spe_pin);
+
+	v->ctl->ptr = BUF_BASE + part * size;
+	v->ctl->size = size;
+	v->ctl->toggles = 1;
+	run(v);
+
+	return vcpu_get_stat(v->vcpu, spe_pin) - pin;
+}
+
+/* What has not been enabled for longest makes room. */
+static void test_order(const void *arg)
+{
+	struct pin_vm v = pin_vm_create_backed(SZ_2M, VM_MEM_SRC_ANONYMOUS);
+	u64 size = SZ_512K, pages = size / getpagesize() - 1, i;
+
+	/* They are not parts of one buffer, which are one window */
+	v.ctl->gap = getpagesize();
+
+	/* Four have room */
+	for (i = 0; i < 4; i++)
+		TEST_ASSERT(run_part(&v, i, size) >= pages, "part %lu was pinned before", i);
+	for (i = 0; i < 4; i++)
+		TEST_ASSERT_EQ(run_part(&v, i, size), 0);
+	TEST_ASSERT_EQ(run_part(&v, 0, size), 0);
+
+	/* Instead of the second, which is the oldest now; then of the third */
+	TEST_ASSERT(run_part(&v, 4, size) >= pages, "part 4 was pinned before");
+	TEST_ASSERT_EQ(run_part(&v, 3, size), 0);
+	TEST_ASSERT_EQ(run_part(&v, 0, size), 0);
+	TEST_ASSERT_EQ(run_part(&v, 4, size), 0);
+	TEST_ASSERT(run_part(&v, 1, size) > 0, "the part that is enabled least was kept");
+	TEST_ASSERT_EQ(run_part(&v, 3, size), 0);
+	TEST_ASSERT_EQ(run_part(&v, 0, size), 0);
+
+	TEST_ASSERT(pinned(&v) <= formula(SZ_2M), "%lu pages", pinned(&v));
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->too_large + v.ctl->lost + v.ctl->other, 0);
+	pin_vm_free(&v);
+}
+
 /* What makes the host short of memory, and what it did about it */
 struct pressure {
 	struct pin_vm *v;
@@ -1206,6 +1279,7 @@ static void test_many(const void *arg)
 
 	trace_enable("kvm_spe_stale");
 	v.ctl->iterations = 100;
+	v.ctl->anywhere = 1;
 	v.ctl->toggles = 10;
 
 	/* What is swapped out cannot be merged: that first, while the guest profiles */
@@ -1257,6 +1331,21 @@ static void test_many(const void *arg)
 	if (v.fixed_size)
 		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
 
+	/* Left alone, all of it is pinned again, and nothing else: each page has records */
+	write_file("/sys/kernel/mm/ksm/run", "0");
+	v.ctl->anywhere = 0;
+	v.ctl->toggles = 2 * v.ctl->parts;
+	run(&v);
+	TEST_ASSERT_EQ(pinned(&v), pages);
+	v.ctl->iterations = (v.ctl->size / v.ctl->parts / v.record_size + 4) * PER_RECORD /
+			    WORK_INSNS;
+	v.ctl->toggles = v.ctl->parts;
+	run(&v);
+	TEST_ASSERT_EQ(v.ctl->full, v.ctl->parts);
+	for (i = 0; i < v.ctl->parts; i++)
+		TEST_ASSERT(check_records(&v, v.ctl->from[i], v.ctl->to[i]), "no records");
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+
 	pin_vm_free(&v);
 	unlimit_memory(&p);
 }
@@ -1289,6 +1378,67 @@ static void test_scattered(const void *arg)
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 	TEST_ASSERT_EQ(v.ctl->refused + v.ctl->too_large + v.ctl->other, 0);
 
+	pin_vm_free(&v);
+}
+
+/*
+ * Two tables, as of two processes, are the same where the buffer begins, and
+ * differ further on: at another TTBR0_EL1, all of the buffer is walked.
+ */
+static void test_other_tables(const void *arg)
+{
+	struct pin_vm v = pin_vm_create();
+	u64 ttbr = vcpu_get_reg(v.vcpu, KVM_ARM64_SYS_REG(SYS_TTBR0_EL1));
+	u64 page = v.vm->page_size, mask = page - 1, *entry = NULL, pin;
+	/*
+	 * The other one maps a page to the second half of the buffer, far behind
+	 * the descriptors that KVM looks at each time.
+	 */
+	u64 half = BUF_SIZE / 2, offset = half / 8 * 5;
+	gva_t far = BUF_BASE + offset;
+	struct pin_vm other = v;
+	void *old, *copy;
+	int level;
+
+	for (level = 0; level <= 3; level++) {
+		if (level == 1 && v.vm->mmu.pgtable_levels < 4)
+			continue;
+		old = virt_get_pte_hva_at_level(v.vm, far, level);
+		copy = copy_guest_page(&v, (void *)((u64)old & ~mask), entry);
+		entry = copy + ((u64)old & mask);
+		if (!level)
+			other.pgd = addr_hva2gpa(v.vm, copy);
+	}
+	*entry += half;
+
+	v.ctl->pgds[0] = ttbr;
+	v.ctl->pgds[1] = ttbr - v.pgd + other.pgd;
+	v.ctl->pgds[2] = v.ctl->pgds[0];
+	v.ctl->pgds[3] = v.ctl->pgds[1];
+	v.ctl->flush = 1;
+	v.ctl->size = half;
+	v.ctl->iterations = ((offset + page) / v.record_size + 4) * PER_RECORD / WORK_INSNS;
+	v.ctl->toggles = 4;
+	memset(v.buf + offset + half, POISON, page);
+	run(&v);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
+	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
+		       v.ctl->other, 0);
+
+	/* The last round went by the other table */
+	TEST_ASSERT(*(u8 *)(v.buf + offset + half) != POISON, "not written to");
+	if (v.fixed_size) {
+		check_records(&v, BUF_BASE, far);
+		check_records(&v, far + half, far + half + page);
+		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
+	}
+
+	/* Both are known now */
+	pin = vcpu_get_stat(v.vcpu, spe_pin);
+	v.ctl->iterations = 1000;
+	v.ctl->toggles = 100;
+	run(&v);
+	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_pin), pin);
 	pin_vm_free(&v);
 }
 
@@ -1545,6 +1695,12 @@ static void begin_give_back(struct pin_vm *v, u64 pages)
 	give_back.since = now_ms();
 }
 
+/* A kernel that checks its locks, and likely its memory, is ten times as slow. */
+static u64 give_back_ms(void)
+{
+	return access("/proc/lockdep", F_OK) ? 100 : 1000;
+}
+
 static void end_give_back(struct pin_vm *v)
 {
 	struct give_back *g = &give_back;
@@ -1558,7 +1714,7 @@ static void end_give_back(struct pin_vm *v)
 		    "%lu of %lu pages still pinned", pinned(v), g->before);
 	ms = now_ms() - g->since;
 	ksft_print_msg("%lu pages were given back after %lu ms\n", g->pages, ms);
-	g->soon = ms <= 100;
+	g->soon = ms <= give_back_ms();
 	/* guest_memfd's are not pinned in the host's sense */
 	if (v->memfd < 0)
 		TEST_ASSERT(spe_pins_outstanding() <= g->outstanding - (s64)g->pages,
@@ -2568,7 +2724,8 @@ static void test_pull(const void *arg)
 			p->fn(&v, table ?: v.buf, nr * page);
 			end_give_back(&v);
 		}
-		TEST_ASSERT(give_back.soon, "it takes longer than 100 ms");
+		TEST_ASSERT(give_back.soon, "it takes longer than %lu ms",
+			    give_back_ms());
 	}
 
 	pin_vm_free(&v);
@@ -3590,31 +3747,67 @@ static void guest_beside_code(void)
 }
 
 /* A guest that waits does a round, in which the second vCPU writes to @addr. */
-static void step_with_second(struct pin_vm *v, void *addr, u64 delay)
+static void begin_with_second(struct pin_vm *v, void *addr, u64 delay)
 {
-	int i;
-
 	v->ctl->beside = BUF_BASE + (addr - v->buf);
 	v->ctl->delay = delay;
 	WRITE_ONCE(v->ctl->meet, v->ctl->rounds);
-	step(v, 1);
+	WRITE_ONCE(v->ctl->hold, v->ctl->rounds + 1);
+}
+
+static void end_with_second(struct pin_vm *v)
+{
+	int i;
+
+	for (i = 0; i < 20000 && READ_ONCE(v->ctl->held) != v->ctl->hold + 1; i++)
+		usleep(500);
+	TEST_ASSERT(i < 20000, "the guest hangs");
 	for (i = 0; i < 20000 && READ_ONCE(v->ctl->meet) != ~0UL; i++)
 		usleep(500);
 	TEST_ASSERT(i < 20000, "the second vCPU hangs");
 }
 
-/* Stage 2 has lost a block: one vCPU pins half of it, the other writes to the rest. */
-static void beside_block(struct pin_vm *v, u64 delay)
+/* Stage 2 loses a block. The pages of the buffer go; those of its tables stay pinned. */
+static void lose_block(struct pin_vm *v)
 {
 	u64 pages = pinned(v);
 
-	/* The pages of the buffer go; those of its tables stay pinned */
 	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ), "mprotect");
 	TEST_ASSERT(!mprotect(v->buf, SZ_2M, PROT_READ | PROT_WRITE), "mprotect");
 	TEST_ASSERT(!pages || pinned_falls_to(v, pages - SZ_1M / getpagesize(), 1000),
 		    "%lu pages still pinned", pinned(v));
+}
 
-	step_with_second(v, v->buf + SZ_1M, delay);
+/* ... then one vCPU pins half of it, the other writes to the rest. */
+static void beside_block(struct pin_vm *v, u64 delay)
+{
+	lose_block(v);
+	begin_with_second(v, v->buf + SZ_1M, delay);
+	end_with_second(v);
+}
+
+/* ... and the log begins, or ends: the two may see the memslot with it, or without. */
+static void beside_log(struct pin_vm *v, u64 delay, u32 flags)
+{
+	u64 until;
+
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, flags);
+	lose_block(v);
+	begin_with_second(v, v->buf + SZ_1M, delay);
+	for (until = now_us() + random() % 2000; now_us() < until;)
+		;
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, flags ^ KVM_MEM_LOG_DIRTY_PAGES);
+	end_with_second(v);
+}
+
+static void beside_log_begins(struct pin_vm *v, u64 delay)
+{
+	beside_log(v, delay, 0);
+}
+
+static void beside_log_ends(struct pin_vm *v, u64 delay)
+{
+	beside_log(v, delay, KVM_MEM_LOG_DIRTY_PAGES);
 }
 
 /*
@@ -3642,21 +3835,69 @@ static void beside_pages(struct pin_vm *v, u64 delay)
 	step(v, 1);
 
 	v->ctl->ptr = BUF_BASE;
-	step_with_second(v, v->buf + SZ_1M, delay);
+	begin_with_second(v, v->buf + SZ_1M, delay);
+	end_with_second(v);
 
 	TEST_ASSERT(!mprotect(other, getpagesize(), PROT_READ), "mprotect");
 	TEST_ASSERT(!mprotect(other, getpagesize(), PROT_READ | PROT_WRITE), "mprotect");
 	step(v, 1);
 }
 
+/*
+ * With the log on, stage 2 lets a vCPU write to what is pinned of the block, and to
+ * nothing else: what the second vCPU writes beside the buffer must be in the log.
+ */
+static void beside_logged(struct pin_vm *v, u64 delay)
+{
+	u64 host = getpagesize(), nr = BUF_SIZE / host, n, written = 0;
+	unsigned long *bitmap = calloc(1, nr / 8 + 8);
+	void *addr = v->buf + SZ_1M + random() % (SZ_1M / host) * host;
+	u8 *copy = malloc(BUF_SIZE);
+
+	TEST_ASSERT(bitmap && copy, "no memory");
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	/* A set that was pinned before the log, and one that was pinned with it */
+	if (delay % 2)
+		step(v, 1);
+	kvm_vm_get_dirty_log(v->vm, BUF_SLOT, bitmap);
+	memcpy(copy, v->buf, BUF_SIZE);
+
+	begin_with_second(v, addr, delay);
+	end_with_second(v);
+
+	memset(bitmap, 0, nr / 8 + 8);
+	kvm_vm_get_dirty_log(v->vm, BUF_SLOT, bitmap);
+	for (n = 0; n < nr; n++) {
+		if (!memcmp(copy + n * host, v->buf + n * host, host))
+			continue;
+		TEST_ASSERT(test_bit(n, bitmap), "page %lu was written without the log", n);
+		written += n >= SZ_1M / host;
+	}
+	TEST_ASSERT_EQ(written, 1);
+
+	/* A block again */
+	vm_mem_region_set_flags(v->vm, BUF_SLOT, 0);
+	lose_block(v);
+	step(v, 1);
+	check_block(v);
+	free(bitmap);
+	free(copy);
+}
+
 struct beside {
 	const char *name;
 	void (*act)(struct pin_vm *v, u64 delay);
 	int times;
+	const struct log_mode *log;
 };
+
+static const struct log_mode all_set = { .kind = LOG_MANUAL_ALL_SET };
 
 static const struct beside besides[] = {
 	{ "a block that is pinned", beside_block, 400 },
+	{ "a block, and the log begins", beside_log_begins, 200, &all_set },
+	{ "a block, and the log ends", beside_log_ends, 200, &all_set },
+	{ "a block with a log", beside_logged, 24 },
 	{ "pages that become a block", beside_pages, 120 },
 };
 
@@ -3675,7 +3916,7 @@ static void test_beside(const void *arg)
 	if (getpagesize() != SZ_4K)
 		spe_skip("a huge page is larger than the buffer");
 
-	v = pin_vm_create_vcpus(SZ_1M, VM_MEM_SRC_ANONYMOUS_THP, NULL, guest_code,
+	v = pin_vm_create_vcpus(SZ_1M, VM_MEM_SRC_ANONYMOUS_THP, b->log, guest_code,
 				guest_beside_code);
 	SPE_OK(spe_init(v.vcpu));
 	SPE_OK(spe_init(v.second));
@@ -3793,7 +4034,7 @@ static void test_paused(const void *arg)
 
 	for (i = 0; !i || (i < GIVE_BACK_TRIES && !give_back.soon); i++)
 		paused(arg);
-	TEST_ASSERT(give_back.soon, "it takes longer than 100 ms");
+	TEST_ASSERT(give_back.soon, "it takes longer than %lu ms", give_back_ms());
 }
 
 /* --- Memory that cannot be had --------------------------------------------- */
@@ -5077,6 +5318,8 @@ int main(int argc, char **argv)
 		spe_add_case(test_toggle, &toggles[i], false, "enable: %s", toggles[i].name);
 	spe_add_case(test_go_on, NULL, false, "enable: from where the SPU has stopped");
 	spe_add_case(test_windows, NULL, false, "enable: more windows than fit");
+	spe_add_case(test_order, NULL, false, "enable: the oldest window makes room");
+	spe_add_case(test_other_tables, NULL, false, "enable: other tables");
 	spe_add_case(test_many, NULL, false, "enable: many times, under memory pressure");
 	spe_add_case(test_scattered, NULL, false, "enable: scattered pages");
 	spe_add_case(test_idle, NULL, false, "idle vCPU");
