@@ -1381,6 +1381,15 @@ static void test_scattered(const void *arg)
 	pin_vm_free(&v);
 }
 
+/* The tables that the guest takes in turn */
+static void set_pgds(struct pin_vm *v, u64 first, u64 second)
+{
+	int i;
+
+	for (i = 0; i < NR_PGDS; i++)
+		v->ctl->pgds[i] = i % 2 ? second : first;
+}
+
 /*
  * Two tables, as of two processes, are the same where the buffer begins, and
  * differ further on: at another TTBR0_EL1, all of the buffer is walked.
@@ -1411,15 +1420,20 @@ static void test_other_tables(const void *arg)
 	}
 	*entry += half;
 
-	v.ctl->pgds[0] = ttbr;
-	v.ctl->pgds[1] = ttbr - v.pgd + other.pgd;
-	v.ctl->pgds[2] = v.ctl->pgds[0];
-	v.ctl->pgds[3] = v.ctl->pgds[1];
+	/* What both have in common is known of the other one before */
+	set_pgds(&v, ttbr - v.pgd + other.pgd, ttbr - v.pgd + other.pgd);
 	v.ctl->flush = 1;
-	v.ctl->size = half;
+	v.ctl->toggles = 1;
+	v.ctl->iterations = 1000;
+	v.ctl->size = half / 8 * 4;
+	run(&v);
+
 	v.ctl->iterations = ((offset + page) / v.record_size + 4) * PER_RECORD / WORK_INSNS;
-	v.ctl->toggles = 4;
+	v.ctl->size = half;
+	set_pgds(&v, ttbr, ttbr);
+	run(&v);
 	memset(v.buf + offset + half, POISON, page);
+	set_pgds(&v, ttbr - v.pgd + other.pgd, ttbr - v.pgd + other.pgd);
 	run(&v);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
@@ -1434,6 +1448,7 @@ static void test_other_tables(const void *arg)
 	}
 
 	/* Both are known now */
+	set_pgds(&v, ttbr, ttbr - v.pgd + other.pgd);
 	pin = vcpu_get_stat(v.vcpu, spe_pin);
 	v.ctl->iterations = 1000;
 	v.ctl->toggles = 100;
