@@ -1142,8 +1142,13 @@ static u64 run_part(struct pin_vm *v, u64 part, u64 size)
 /* What has not been enabled for longest makes room. */
 static void test_order(const void *arg)
 {
-	struct pin_vm v = pin_vm_create_backed(SZ_2M, VM_MEM_SRC_ANONYMOUS);
 	u64 size = SZ_512K, pages = size / getpagesize() - 1, i;
+	struct pin_vm v;
+
+	if (getpagesize() == SZ_64K)
+		spe_skip("a fifth part fits into what is allowed for tables");
+
+	v = pin_vm_create_backed(SZ_2M, VM_MEM_SRC_ANONYMOUS);
 
 	/* They are not parts of one buffer, which are one window */
 	v.ctl->gap = getpagesize();
@@ -1340,6 +1345,7 @@ static void test_many(const void *arg)
 	v.ctl->iterations = (v.ctl->size / v.ctl->parts / v.record_size + 4) * PER_RECORD /
 			    WORK_INSNS;
 	v.ctl->toggles = v.ctl->parts;
+	v.ctl->full = 0;
 	run(&v);
 	TEST_ASSERT_EQ(v.ctl->full, v.ctl->parts);
 	for (i = 0; i < v.ctl->parts; i++)
@@ -1440,8 +1446,8 @@ static void test_other_tables(const void *arg)
 		       v.ctl->other, 0);
 
 	/* The last round went by the other table */
-	TEST_ASSERT(*(u8 *)(v.buf + offset + half) != POISON, "not written to");
 	if (v.fixed_size) {
+		TEST_ASSERT(*(u8 *)(v.buf + offset + half) != POISON, "not written to");
 		check_records(&v, BUF_BASE, far);
 		check_records(&v, far + half, far + half + page);
 		check_number(&v, v.ctl->bytes / v.record_size, v.ctl->insns, v.ctl->rounds);
