@@ -490,28 +490,40 @@ static void *copy_guest_page(struct pin_vm *v, void *page, u64 *entry)
 }
 
 /*
- * The second vCPU of a VM, like the vCPU of another one: at the address of ctl it
- * has a page of its own, a copy, by tables of its own.
+ * Copies the tables that map @gva; *@pgd is the copy of the root then. Returns the
+ * descriptor of @gva in them.
  */
-static struct pin_vm second_of(struct pin_vm *v)
+static u64 *copy_tables(struct pin_vm *v, gva_t gva, gpa_t *pgd)
 {
-	u64 mask = v->vm->page_size - 1, ttbr = KVM_ARM64_SYS_REG(SYS_TTBR0_EL1), *entry = NULL;
-	struct pin_vm second = *v;
+	u64 mask = v->vm->page_size - 1, *entry = NULL;
 	int level;
 
-	second.vcpu = v->second;
 	for (level = 0; level <= 3; level++) {
 		void *old, *copy;
 
 		if (level == 1 && v->vm->mmu.pgtable_levels < 4)
 			continue;
-		old = virt_get_pte_hva_at_level(v->vm, (gva_t)&ctl, level);
+		old = virt_get_pte_hva_at_level(v->vm, gva, level);
 		copy = copy_guest_page(v, (void *)((u64)old & ~mask), entry);
 		entry = copy + ((u64)old & mask);
 		if (!level)
-			second.pgd = addr_hva2gpa(v->vm, copy);
+			*pgd = addr_hva2gpa(v->vm, copy);
 	}
-	second.ctl = copy_guest_page(v, v->ctl, entry);
+
+	return entry;
+}
+
+/*
+ * The second vCPU of a VM, like the vCPU of another one: at the address of ctl it
+ * has a page of its own, a copy, by tables of its own.
+ */
+static struct pin_vm second_of(struct pin_vm *v)
+{
+	u64 ttbr = KVM_ARM64_SYS_REG(SYS_TTBR0_EL1);
+	struct pin_vm second = *v;
+
+	second.vcpu = v->second;
+	second.ctl = copy_guest_page(v, v->ctl, copy_tables(v, (gva_t)&ctl, &second.pgd));
 	vcpu_set_reg(second.vcpu, ttbr, vcpu_get_reg(v->vcpu, ttbr) - v->pgd + second.pgd);
 
 	return second;
@@ -1404,30 +1416,20 @@ static void test_other_tables(const void *arg)
 {
 	struct pin_vm v = pin_vm_create();
 	u64 ttbr = vcpu_get_reg(v.vcpu, KVM_ARM64_SYS_REG(SYS_TTBR0_EL1));
-	u64 page = v.vm->page_size, mask = page - 1, *entry = NULL, pin;
+	u64 page = v.vm->page_size, other, pin;
 	/*
 	 * The other one maps a page to the second half of the buffer, far behind
 	 * the descriptors that KVM looks at each time.
 	 */
 	u64 half = BUF_SIZE / 2, offset = half / 8 * 5;
 	gva_t far = BUF_BASE + offset;
-	struct pin_vm other = v;
-	void *old, *copy;
-	int level;
+	gpa_t pgd;
 
-	for (level = 0; level <= 3; level++) {
-		if (level == 1 && v.vm->mmu.pgtable_levels < 4)
-			continue;
-		old = virt_get_pte_hva_at_level(v.vm, far, level);
-		copy = copy_guest_page(&v, (void *)((u64)old & ~mask), entry);
-		entry = copy + ((u64)old & mask);
-		if (!level)
-			other.pgd = addr_hva2gpa(v.vm, copy);
-	}
-	*entry += half;
+	*copy_tables(&v, far, &pgd) += half;
+	other = ttbr - v.pgd + pgd;
 
 	/* What both have in common is known of the other one before */
-	set_pgds(&v, ttbr - v.pgd + other.pgd, ttbr - v.pgd + other.pgd);
+	set_pgds(&v, other, other);
 	v.ctl->flush = 1;
 	v.ctl->toggles = 1;
 	v.ctl->iterations = 1000;
@@ -1439,7 +1441,7 @@ static void test_other_tables(const void *arg)
 	set_pgds(&v, ttbr, ttbr);
 	run(&v);
 	memset(v.buf + offset + half, POISON, page);
-	set_pgds(&v, ttbr - v.pgd + other.pgd, ttbr - v.pgd + other.pgd);
+	set_pgds(&v, other, other);
 	run(&v);
 	TEST_ASSERT_EQ(vcpu_get_stat(v.vcpu, spe_stage2_fault), 0);
 	TEST_ASSERT_EQ(v.ctl->full + v.ctl->refused + v.ctl->too_large + v.ctl->lost +
@@ -1454,7 +1456,7 @@ static void test_other_tables(const void *arg)
 	}
 
 	/* Both are known now */
-	set_pgds(&v, ttbr, ttbr - v.pgd + other.pgd);
+	set_pgds(&v, ttbr, other);
 	pin = vcpu_get_stat(v.vcpu, spe_pin);
 	v.ctl->iterations = 1000;
 	v.ctl->toggles = 100;
@@ -3666,6 +3668,8 @@ static void guest_exec_code(u64 va)
 	GUEST_SYNC(0);
 }
 
+static const struct log_mode all_set = { .kind = LOG_MANUAL_ALL_SET };
+
 struct exec {
 	const char *name;
 	bool other;		/* vCPU executes it */
@@ -3697,7 +3701,6 @@ static void check_block(struct pin_vm *v)
  */
 static void test_exec(const void *arg)
 {
-	static const struct log_mode log = { .kind = LOG_MANUAL_ALL_SET };
 	const struct exec *e = arg;
 	pthread_t thread;
 	struct pin_vm v;
@@ -3706,7 +3709,7 @@ static void test_exec(const void *arg)
 	if (getpagesize() != SZ_4K)
 		spe_skip("a huge page is larger than the buffer");
 
-	v = pin_vm_create_vcpus(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS_THP, &log, guest_code,
+	v = pin_vm_create_vcpus(spe_valid_size(0), VM_MEM_SRC_ANONYMOUS_THP, &all_set, guest_code,
 				e->other ? guest_exec_code : NULL);
 	SPE_OK(spe_init(v.vcpu));
 	if (e->other)
@@ -3911,8 +3914,6 @@ struct beside {
 	int times;
 	const struct log_mode *log;
 };
-
-static const struct log_mode all_set = { .kind = LOG_MANUAL_ALL_SET };
 
 static const struct beside besides[] = {
 	{ "a block that is pinned", beside_block, 400 },
